@@ -1,0 +1,2 @@
+"""Variational autoencoders."""
+__version__="0.1.0"
