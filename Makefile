@@ -25,7 +25,7 @@ test: $(READY)  ## run every test: library, notebooks, book, browser
 	$(QUIET) $(BIN)/python -m pytest
 
 run: $(READY)  ## execute the notebooks in place on MNIST (NOTEBOOKS=... for some)
-	$(QUIET) $(BIN)/python -m cvae_lib run $(NOTEBOOKS)
+	$(QUIET) $(BIN)/python notebooks/run.py $(NOTEBOOKS)
 
 weights: $(READY)  ## train the named recipes (RECIPES=... for some) and store the weights
 	$(BIN)/python -m cvae_lib weights $(RECIPES)

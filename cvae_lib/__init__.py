@@ -1,2 +1,29 @@
-"""Variational autoencoders."""
-__version__="0.1.0"
+"""Variational autoencoders, conditional VAEs and the generative classifier inside them."""
+
+from cvae_lib.bands import check
+from cvae_lib.data import DataError, ImageSet, dataset_name, load
+from cvae_lib.loss import ElboTerms, elbo, elbo_terms
+from cvae_lib.model import CVAE, Decoder, Encoder, pretrained_names
+from cvae_lib.train import RECIPES, Epoch, History, Recipe, evaluate, fit
+
+__version__ = "0.1.0"
+__all__ = [
+    "CVAE",
+    "RECIPES",
+    "DataError",
+    "Decoder",
+    "ElboTerms",
+    "Encoder",
+    "Epoch",
+    "History",
+    "ImageSet",
+    "Recipe",
+    "check",
+    "dataset_name",
+    "elbo",
+    "elbo_terms",
+    "evaluate",
+    "fit",
+    "load",
+    "pretrained_names",
+]

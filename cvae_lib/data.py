@@ -1,0 +1,180 @@
+"""Images as tensors: MNIST, checked file by file, and a small embedded set for machines without a network."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+from torchvision.datasets.mnist import MNIST, read_image_file, read_label_file
+
+# SHA-256 and size in bytes of the four official files, uncompressed.
+MNIST_FILES = {
+    "train-images-idx3-ubyte": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        47_040_016,
+    ),
+    "train-labels-idx1-ubyte": (
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        60_008,
+    ),
+    "t10k-images-idx3-ubyte": (
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        7_840_016,
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        10_008,
+    ),
+}
+DATASETS = ("mnist", "digits")
+SPLITS = ("train", "test", "fit", "validation")
+CACHE = Path.home() / ".cache" / "cvae_lib"
+
+
+class DataError(RuntimeError):
+    """A data set cannot be had; the message says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their labels; unpacks as `images, labels = image_set`.
+
+    Attributes:
+        images: shape (N, pixels), float32.
+        labels: shape (N,), int64.
+        name: what a reader should know it by, such as "MNIST train".
+    """
+
+    images: Tensor
+    labels: Tensor
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.images.dim() != 2 or self.labels.shape != self.images.shape[:1] or len(self.images) == 0:
+            raise ValueError(
+                "An ImageSet needs images of shape (N, pixels) and labels of shape (N,), N at least 1; "
+                f"got {tuple(self.images.shape)} and {tuple(self.labels.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.images, self.labels))
+
+    def __str__(self) -> str:
+        return f"{self.name}, {len(self):,} images"
+
+
+def dataset_name() -> str:
+    """The data set the course runs on: "mnist", or what the environment variable CVAE_DATASET names.
+
+    Raises:
+        ValueError: CVAE_DATASET names a data set that does not exist.
+    """
+    name = os.environ.get("CVAE_DATASET", "mnist")
+    if name not in DATASETS:
+        raise ValueError(f"CVAE_DATASET is {name!r}; known data sets: {', '.join(DATASETS)}.")
+    return name
+
+
+def load(dataset: str, split: str) -> ImageSet:
+    """One split of a data set, pixels scaled to [0, 1].
+
+    mnist: 28x28 digits (LeCun, Cortes & Burges, 1998): train 60,000, test 10,000, and for whatever is chosen
+        (hyperparameters, stopping, thresholds) fit and validation, the first 50,000 and the last 10,000 of
+        train. torchvision downloads it on first use; files that are there are checked against our checksums.
+    digits: scikit-learn's 1,797 digits of 8x8 pixels, enlarged to 20x20 in a 28x28 frame as MNIST's are:
+        train 1,500, test 297, fit 1,250, validation 250. Needs no network.
+
+    The environment variable CVAE_DATA, an absolute path, names the folder that holds `MNIST/raw`; without
+    it that is `~/.cache/cvae_lib`. When set it must hold the files: nothing is downloaded into it.
+
+    Args:
+        dataset: "mnist" or "digits"; `dataset_name()` gives the one chosen by CVAE_DATASET.
+        split: "train", "test", "fit" or "validation".
+
+    Raises:
+        ValueError: unknown data set or split.
+        DataError: MNIST is missing, damaged or cannot be downloaded.
+    """
+    for what, value, known in (("data set", dataset, DATASETS), ("split", split, SPLITS)):
+        if value not in known:
+            raise ValueError(f"Unknown {what} {value!r}; known: {', '.join(known)}.")
+    part = "test" if split == "test" else "train"
+    images, labels = _mnist(part) if dataset == "mnist" else _digits(part)
+    held_back = len(images) // 6
+    if split == "fit":
+        images, labels = images[:-held_back], labels[:-held_back]
+    elif split == "validation":
+        images, labels = images[-held_back:], labels[-held_back:]
+    return ImageSet(images, labels, f"{'MNIST' if dataset == 'mnist' else 'embedded digits'} {split}")
+
+
+def data_folder() -> Path:
+    """The folder that holds `MNIST/raw`: CVAE_DATA when set, else `~/.cache/cvae_lib`.
+
+    Raises:
+        DataError: CVAE_DATA is set but is not the absolute path of a folder.
+    """
+    named = os.environ.get("CVAE_DATA")
+    if named is None:
+        return CACHE
+    if not Path(named).is_absolute():
+        raise DataError(f"CVAE_DATA must be an absolute path (notebooks run in their own folder); got {named!r}.")
+    if not Path(named).is_dir():
+        raise DataError(f"CVAE_DATA names {named}, which is not a folder.")
+    return Path(named)
+
+
+def _mnist(part: str) -> tuple[Tensor, Tensor]:
+    folder = data_folder() / "MNIST" / "raw"
+    prefix = "train" if part == "train" else "t10k"
+    names = [name for name in MNIST_FILES if name.startswith(prefix)]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing and "CVAE_DATA" in os.environ:
+        raise DataError(f"CVAE_DATA is set, but {folder} lacks {' and '.join(missing)} (uncompressed IDX files).")
+    if missing:
+        _download_mnist(CACHE)
+    for name in names:
+        _check_file(folder / name, *MNIST_FILES[name])
+    images = read_image_file(str(folder / names[0]))
+    labels = read_label_file(str(folder / names[1]))
+    return images.flatten(1).float() / 255, labels
+
+
+def _download_mnist(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        MNIST(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"MNIST is not in {root}, and torchvision could not download it from {' or '.join(MNIST.mirrors)}. Either "
+            f"put the uncompressed files {', '.join(MNIST_FILES)} into a folder X/MNIST/raw and set CVAE_DATA=X, an "
+            "absolute path, or set CVAE_DATASET=digits to use the small embedded data set."
+        ) from error
+
+
+def _check_file(file: Path, sha256: str, size: int) -> None:
+    found = file.stat().st_size
+    if found != size:
+        raise DataError(f"{file} has {found:,} bytes, expected {size:,}. Delete it and get it again.")
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != sha256:
+        raise DataError(f"{file} has SHA-256 {digest}, expected {sha256}. Delete it and get it again.")
+
+
+def _digits(part: str) -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits  # slow to import, and needed only here
+
+    bunch = load_digits()
+    small = torch.as_tensor(bunch.images, dtype=torch.float32)[:, None] / 16
+    images = pad(interpolate(small, size=(20, 20), mode="bilinear"), (4, 4, 4, 4)).flatten(1)
+    labels = torch.as_tensor(bunch.target, dtype=torch.int64)
+    chosen = slice(1500) if part == "train" else slice(1500, None)
+    return images[chosen], labels[chosen]
