@@ -170,7 +170,7 @@ class CVAE(nn.Module):
     @property
     def prior(self) -> Normal:
         """p(z) = N(0, I), batch shape (latent_dim,)."""
-        zeros = torch.zeros(self.latent_dim, device=self.device)
+        zeros = next(self.parameters()).new_zeros(self.latent_dim)
         return Normal(zeros, torch.ones_like(zeros))
 
     def encode(self, x: Tensor, y: Tensor | int | None = None) -> Normal:
@@ -213,6 +213,8 @@ class CVAE(nn.Module):
         """
         if n < 1:
             raise ValueError(f"sample() draws at least 1 image; got n={n}.")
+        if y is not None and torch.as_tensor(y).shape not in {(), (1,), (n,)}:
+            raise ValueError(f"Give one label or {n}, one for each image; got shape {tuple(torch.as_tensor(y).shape)}.")
         return self.decode(self.prior.sample((n,)), y).mean
 
     def check_images(self, x: Tensor) -> None:
