@@ -20,7 +20,7 @@ def tile(images: Tensor, columns: int, gap: int = 1) -> Tensor:
         ValueError: the images are not square, or columns is below 1.
     """
     side = math.isqrt(images.shape[-1])
-    if side * side != images.shape[-1] or columns < 1:
+    if images.dim() != 2 or side * side != images.shape[-1] or columns < 1:
         raise ValueError(f"tile() takes square images and at least 1 column; got {tuple(images.shape)} and {columns}.")
     rows = -(-len(images) // columns)
     cell = side + gap
@@ -61,7 +61,7 @@ def show_history(history: History) -> Figure:
         strict=True,
     ):
         axes.plot(epochs, history.column(name), "-o", markersize=3, label="training, running")
-        if history[0].held_out_loss is not None:
+        if history and history[0].held_out_loss is not None:
             axes.plot(epochs, history.column(f"held_out_{name}"), "--s", markersize=3, label="held out")
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
@@ -75,7 +75,7 @@ def show_codes(codes: Tensor, labels: Tensor, size: float = 7.0) -> Figure:
     figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
     colours = plt.get_cmap("tab10")
     for label in labels.unique().tolist():
-        z = codes[labels == label].cpu()
+        z = codes[labels == label].detach().cpu()
         axes.scatter(z[:, 0], z[:, 1], marker=f"${label}$", s=size**2 / 2, color=colours(label % 10), linewidths=0.2)
     axes.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     return figure
