@@ -180,15 +180,19 @@ RECIPES = {
 }
 
 
+def _recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise ValueError(f"Unknown recipe {name!r}; known: {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
 def train_recipe(name: str, seed: int, train: ImageSet, test: ImageSet) -> tuple[CVAE, History]:
     """Train one model by a recipe. The test set is only looked at after each epoch; nothing is chosen by it.
 
     Raises:
         ValueError: there is no recipe of that name.
     """
-    if name not in RECIPES:
-        raise ValueError(f"Unknown recipe {name!r}; known: {', '.join(RECIPES)}.")
-    recipe = RECIPES[name]
+    recipe = _recipe(name)
     with _seeded(seed, torch.device("cpu")):
         model = CVAE(**recipe.model)
     history = fit(
@@ -209,19 +213,20 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     Raises:
         ValueError: there is no recipe of that name.
     """
+    recipe = _recipe(name)
     dataset = dataset_name()
     train, test = load(dataset, "train"), load(dataset, "test")
     runs: list[dict[str, Any]] = []
-    for seed in RECIPES[name].seeds if name in RECIPES else (0,):
+    for seed in recipe.seeds:
         model, history = train_recipe(name, seed, train, test)
         if not runs:
             model.save_pretrained(folder / name, torch.float16)
         runs.append({"seed": seed, "epochs": [row._asdict() for row in history]})
     log = {
-        "recipe": asdict(RECIPES[name]),
+        "recipe": asdict(recipe),
         "data": [str(train), str(test)],
         "machine": f"torch {torch.__version__}, {model.device}, {torch.get_num_threads()} threads of {os.cpu_count()}",
-        "shipped_seed": RECIPES[name].seeds[0],
+        "shipped_seed": recipe.seeds[0],
         "stored_weights_test_loss": evaluate(CVAE.from_pretrained(folder / name), test).loss.item(),
         "runs": runs,
     }
