@@ -14,7 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Normal
+from torch.distributions import Bernoulli, Distribution, Normal
+from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 
 WEIGHTS = Path(__file__).parent / "weights"
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
@@ -73,6 +74,28 @@ class Encoder(nn.Module):
         """Images (..., pixels) and labels (...) to q(z | x, y) with batch shape (..., latent_dim)."""
         mean, log_variance = self.body(x, y).chunk(2, dim=-1)
         return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
+
+
+class ContinuousBernoulli(TorchContinuousBernoulli):
+    """p(x) = exp(logit x - A(logit)) on [0, 1],    A(l) = log((exp(l) - 1) / l),    mean A'(l).
+
+    torch's distribution with its density and mean computed from the logits. torch computes both from
+    probabilities, which float32 rounds to 0 or 1: beyond a logit of 16 its density no longer integrates to 1.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of values in [0, 1], in nats."""
+        logits, near_zero = self.logits, self.logits.abs() < 0.1
+        size = torch.where(near_zero, 1.0, logits.abs())
+        log_normaliser = logits.relu() + (-(-size).expm1()).log() - size.log()
+        return value * logits - torch.where(near_zero, logits / 2 + logits**2 / 24, log_normaliser)
+
+    @property
+    def mean(self) -> Tensor:
+        """1 / (1 - exp(-logit)) - 1 / logit."""
+        near_zero = self.logits.abs() < 0.1
+        safe = torch.where(near_zero, 1.0, self.logits)
+        return torch.where(near_zero, 0.5 + self.logits / 12, -1 / (-safe).expm1() - 1 / safe)
 
 
 class Decoder(nn.Module):
