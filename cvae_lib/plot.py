@@ -109,13 +109,17 @@ def prior_circles(axes: Axes, radii: Sequence[float] = (1, 2, 3)) -> None:
         axes.text(0, radius, label, ha="center", va="center", fontsize=9, bbox=box, clip_on=True)
 
 
-def show_codes(codes: Tensor, labels: Tensor, size: float = 7.0, *, sigmas: Tensor | None = None) -> Figure:
+def show_codes(
+    codes: Tensor, labels: Tensor, size: float = 7.0, *, sigmas: Tensor | None = None, axes: Axes | None = None
+) -> Figure:
     """Codes (N, 2) in the latent plane, each written as its digit; the colour only repeats what the digit says.
 
     With sigmas (N, 2), the standard deviations of the posteriors, each code gets its ellipse of two standard
-    deviations, which holds 1 - exp(-2) = 86.5 % of its posterior.
+    deviations, which holds 1 - exp(-2) = 86.5 % of its posterior. With axes it draws there, for figures of
+    several panels.
     """
-    figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
+    if axes is None:
+        axes = plt.figure(figsize=(6, 6), layout="constrained").subplots()
     colours = plt.get_cmap("tab10")
     for label in labels.unique().tolist():
         chosen = labels == label
@@ -137,4 +141,4 @@ def show_codes(codes: Tensor, labels: Tensor, size: float = 7.0, *, sigmas: Tens
             )
             axes.add_collection(ellipses)
     axes.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
-    return figure
+    return axes.figure  # type: ignore[return-value]
