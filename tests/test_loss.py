@@ -1,0 +1,135 @@
+"""The two terms of the ELBO, against formulas written by hand, Monte Carlo and the exact log p(x)."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.nn import functional as F
+
+from cvae_lib import CVAE, elbo, elbo_terms
+
+
+def spread_out(num_labels: int = 0, latent_dim: int = 2, **kwargs) -> CVAE:
+    """A float64 model of 6 pixels nobody trained, its posteriors far from the prior and different for each image."""
+    torch.manual_seed(0)
+    model = CVAE(6, (8,), latent_dim, num_labels, **kwargs).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)
+    return model
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    """Five grey images, the first of them black and white."""
+    images = torch.rand(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    images[0] = images[0].round()
+    return images
+
+
+def test_kl_is_the_closed_form_and_what_monte_carlo_says(x):
+    """The formula with the logarithm of sigma, and the mean of log q - log p over 100,000 draws."""
+    model = spread_out(latent_dim=3)
+    kl = elbo_terms(model, x).kl
+    mu, sigma = (value.detach().numpy() for value in (model.encode(x).loc, model.encode(x).scale))
+    np.testing.assert_allclose(kl.detach(), 0.5 * (mu**2 + sigma**2 - 2 * np.log(sigma) - 1).sum(-1), rtol=1e-12)
+
+    z = np.random.default_rng(0).normal(mu, sigma, size=(100_000, 5, 3))
+    draws = (stats.norm.logpdf(z, mu, sigma) - stats.norm.logpdf(z)).sum(-1)
+    standard_error = draws.std(0) / math.sqrt(len(draws))
+    assert (abs(draws.mean(0) - kl.detach().numpy()) < 4 * standard_error).all()
+
+
+@pytest.mark.parametrize("num_labels", [0, 3])
+def test_reconstruction_is_the_average_over_the_draws(x, num_labels):
+    """Draw by draw in the source's terms: cross-entropy of the sigmoid mean, summed over pixels."""
+    model = spread_out(num_labels)
+    y = torch.tensor([0, 2, 1, 1, 0]) if num_labels else None
+    noise = torch.randn(4, 5, 2, dtype=torch.float64)
+    posterior = model.encode(x, y)
+    by_hand = [
+        F.binary_cross_entropy(model.decode(posterior.loc + posterior.scale * draw, y).mean, x, reduction="none").sum(1)
+        for draw in noise
+    ]
+    reconstruction = elbo_terms(model, x, y, noise=noise).reconstruction
+    torch.testing.assert_close(reconstruction, torch.stack(by_hand).mean(0))
+
+
+def test_the_gaussian_reconstruction_is_the_squared_error_in_units_of_sigma():
+    """||x - mean||^2 / (2 sigma_G^2) and the constant that the source drops."""
+    model, x = spread_out(likelihood="gaussian", sigma_G=0.3), 3 * torch.randn(5, 6, dtype=torch.float64)
+    noise = torch.randn(1, 5, 2, dtype=torch.float64)
+    mean = model.decode(model.encode(x).loc + model.encode(x).scale * noise[0]).mean
+    expected = (x - mean).square().sum(-1) / (2 * 0.3**2) + 6 * math.log(0.3 * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(elbo_terms(model, x, noise=noise).reconstruction, expected)
+
+
+def test_more_draws_move_the_spread_not_the_mean(x):
+    """400 averages over 25 draws spread a fifth as wide as 400 single draws, around the same mean."""
+    model, many = spread_out(), x[1].expand(400, 6)
+    one, average = (elbo_terms(model, many, num_samples=k).reconstruction.detach() for k in (1, 25))
+    assert 4 < one.std() / average.std() < 6  # 5 within three standard errors of a ratio of two spreads
+    assert abs(one.mean() - average.mean()) < 4 * one.std() / math.sqrt(400)
+
+
+def test_loss_is_the_sum_of_both_terms_and_minus_the_elbo(x):
+    model, noise = spread_out(), torch.randn(3, 5, 2, dtype=torch.float64)
+    terms = elbo_terms(model, x, noise=noise)
+    assert torch.equal(terms.loss, terms.reconstruction + terms.kl)
+    assert torch.equal(elbo(model, x, noise=noise), -terms.loss)
+
+
+def test_every_image_under_every_label_has_a_value_of_its_own(x):
+    model = spread_out(3)
+    noise = torch.randn(2, 5, 3, 2, dtype=torch.float64)
+    table = elbo(model, x[:, None], torch.arange(3), noise=noise)
+    assert table.shape == (5, 3)
+    for label in range(3):
+        torch.testing.assert_close(table[:, label], elbo(model, x, torch.tensor(label), noise=noise[:, :, label]))
+
+
+@pytest.mark.parametrize("num_labels", [0, 3])
+def test_the_elbo_falls_short_of_log_p_by_the_divergence_from_the_true_posterior(x, num_labels):
+    """With one latent dimension a sum over a fine grid gives log p(x | y) and p(z | x, y) exactly."""
+    model = spread_out(num_labels, latent_dim=1)
+    y = torch.tensor([0, 2, 1, 1, 0]) if num_labels else None
+    z, step = np.linspace(-10, 10, 4001, retstep=True)
+    with torch.no_grad():
+        mean = model.decode(torch.from_numpy(z)[:, None, None], y).mean.numpy()  # (grid, images, pixels)
+        bound = elbo(model, x, y, num_samples=40_000).numpy()
+        q = model.encode(x, y)
+    log_joint = (x.numpy() * np.log(mean) + (1 - x.numpy()) * np.log1p(-mean)).sum(-1) + stats.norm.logpdf(z)[:, None]
+    log_p = np.log(np.exp(log_joint).sum(0) * step)
+    log_q = stats.norm.logpdf(z[:, None], q.loc[:, 0], q.scale[:, 0])
+    gap = (np.exp(log_q) * (log_q - log_joint + log_p)).sum(0) * step
+
+    assert (gap > 0.05).all()  # an encoder nobody trained is wrong everywhere, so the bound must be strict
+    assert (bound < log_p).all()
+    np.testing.assert_allclose(bound + gap, log_p, atol=0.05)  # a draw spreads over some 2 nats, their mean over 0.01
+
+
+def test_gradients_pass_through_the_draws(x):
+    """The encoder's gradient, against finite differences of the loss while the noise stays the same."""
+    model = spread_out()
+
+    def loss(_: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        return elbo_terms(model, x, num_samples=3).reconstruction.mean()
+
+    mu_and_log_variance = model.encoder.body.rest[1].bias
+    assert torch.autograd.gradcheck(loss, mu_and_log_variance)
+    assert (torch.autograd.grad(loss(x), mu_and_log_variance)[0] != 0).all()
+
+
+def test_fewer_than_one_draw_is_refused(x):
+    with pytest.raises(ValueError, match="num_samples must be at least 1; got 0"):
+        elbo(spread_out(), x, num_samples=0)
+
+
+def test_bad_images_and_labels_are_refused_here_too(x):
+    with pytest.raises(ValueError, match="is conditional: give y"):
+        elbo_terms(spread_out(3), x)
+    with pytest.raises(ValueError, match="lie in "):
+        elbo_terms(spread_out(), 2 * x)

@@ -1,0 +1,328 @@
+"""The model is the source document's network, broadcasts over labels, refuses bad input and survives storage."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from scipy import integrate, stats
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.training import ConcatNetwork
+from cvae_lib import CVAE, ImageSet, elbo_terms, fit, pretrained_names
+from cvae_lib.model import BODIES, LIKELIHOODS, MLP, Decoder
+
+
+def small(num_labels: int = 0, **kwargs) -> CVAE:
+    """A model of 16 pixels that nobody trained; the same weights on every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CVAE(16, (8, 6), 2, num_labels, **kwargs)
+
+
+# The source document's architecture ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_labels", [0, 10])
+def test_the_source_documents_network_has_the_same_posterior_reconstruction_and_loss(num_labels):
+    """A concat-one-hot network at full size, its weights mapped onto ours; in float64 only rounding may differ."""
+    torch.manual_seed(0)
+    source = ConcatNetwork(num_labels).double()
+    for layer in source.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=1.5 / layer.in_features**0.5)  # far from where training starts
+    ours = source.to_cvae()
+    x = torch.rand(32, 784, dtype=torch.float64)
+    y = torch.arange(32) % 10 if num_labels else None
+    noise = torch.randn(32, 2, dtype=torch.float64)
+
+    mu, log_var = source.encode(x, y)
+    z = mu + noise * (log_var / 2).exp()
+    image = source.decode(z, y)
+    kl = 0.5 * (mu**2 + log_var.exp() - log_var - 1).sum()
+    loss = kl + F.binary_cross_entropy(image, x, reduction="sum")
+
+    posterior = ours.encode(x, y)
+    torch.testing.assert_close(posterior.loc, mu, rtol=1e-9, atol=0)
+    torch.testing.assert_close(posterior.variance, log_var.exp(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(ours.decode(z, y).mean, image, rtol=1e-9, atol=0)
+    assert elbo_terms(ours, x, y, noise=noise[None]).loss.sum().item() == pytest.approx(loss.item(), rel=1e-9)
+    in_float32 = elbo_terms(ours.float(), x.float(), y, noise=noise[None].float()).loss.sum()
+    assert in_float32.item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+# Labels and shapes -----------------------------------------------------------------------------------------------
+
+
+def test_all_labels_at_once_equal_one_call_for_each():
+    model, x = small(10), torch.rand(5, 16)
+    z = torch.randn(5, 2)
+    together = model.encode(x[:, None], torch.arange(10)), model.decode(z[:, None], torch.arange(10))
+    for label in range(10):
+        alone = model.encode(x, label)
+        torch.testing.assert_close(together[0].loc[:, label], alone.loc)
+        torch.testing.assert_close(together[0].scale[:, label], alone.scale)
+        torch.testing.assert_close(together[1].mean[:, label], model.decode(z, torch.full((5,), label)).mean)
+
+
+def test_all_labels_at_once_cost_the_product_with_x_only_once():
+    """Multiply-adds counted by torch: 16x8 once for each image, 8x6 and 6x4 for each image and label."""
+    with FlopCounterMode(display=False) as counter:
+        small(10).encode(torch.rand(5, 16)[:, None], torch.arange(10))
+    assert counter.get_total_flops() == 2 * 5 * (16 * 8 + 10 * (8 * 6 + 6 * 4))
+
+
+def test_codes_may_carry_a_leading_sample_axis():
+    model, z, y = small(10), torch.randn(7, 5, 2), torch.arange(5)
+    together = model.decode(z, y).mean
+    assert together.shape == (7, 5, 16)
+    torch.testing.assert_close(together, torch.stack([model.decode(codes, y).mean for codes in z]))
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("num_labels", "y"), [(0, None), (3, 2), (3, [0, 2, 1, 1]), (3, torch.tensor([2], dtype=torch.uint8))]
+)
+def test_sample_draws_n_different_images_whatever_the_latent_dimension(latent_dim, num_labels, y):
+    """The source's `sampling(n)` drew one image from a latent of dimension n."""
+    torch.manual_seed(0)
+    images = CVAE(16, (8,), latent_dim, num_labels).sample(4, y)
+    assert images.shape == (4, 16)
+    assert len(images.unique(dim=0)) == 4
+    assert 0 < images.min() < images.max() < 1
+
+
+def test_sample_gives_each_image_its_own_label():
+    """With decoders that ignore the code an image shows nothing but its label."""
+    model = small(3)
+    nn.init.zeros_(model.decoder.body.first.weight)
+    images = model.sample(4, torch.tensor([0, 2, 2, 1]))
+    torch.testing.assert_close(images, model.decode(torch.zeros(4, 2), torch.tensor([0, 2, 2, 1])).mean)
+    assert len(images.unique(dim=0)) == 3
+
+
+def test_the_callers_list_of_layer_sizes_stays_as_it_was():
+    sizes = [8, 6]
+    CVAE(16, sizes, num_labels=3)
+    assert sizes == [8, 6]
+
+
+# Likelihoods -----------------------------------------------------------------------------------------------------
+
+LOGITS = (-30.0, -8.0, -1.0, -0.1, 0.0, 0.05, 2.5, 17.0)
+
+
+def likelihood_at(logit: float, likelihood: str, sigma_G: float = 0.3):
+    """The decoder's distribution for one pixel whose logit is known."""
+    return Decoder(lambda z, y: torch.tensor([logit]), likelihood, sigma_G)(torch.zeros(1))
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_bernoulli_is_minus_the_cross_entropy_on_grey_pixels_too(logit):
+    for x in (0.0, 0.3, 1.0):
+        expected = -x * np.logaddexp(0, -logit) - (1 - x) * np.logaddexp(0, logit)
+        log_prob = likelihood_at(logit, "bernoulli").log_prob(torch.tensor([x])).item()
+        assert log_prob == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_continuous_bernoulli_is_the_density_that_quadrature_normalises(logit):
+    """Density proportional to exp(logit x) on [0, 1]; confident pixels as well (torch's own fails beyond 16)."""
+    pixel = likelihood_at(logit, "continuous_bernoulli")
+    total, mean = (integrate.quad(lambda x, k=k: x**k * math.exp(logit * x), 0, 1)[0] for k in (0, 1))
+    for x in (0.0, 0.3, 1.0):
+        expected = logit * x - math.log(total)
+        assert pixel.log_prob(torch.tensor([x])).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert pixel.mean.item() == pytest.approx(mean / total, abs=1e-5)
+
+
+def test_gaussian_is_centred_on_the_sigmoid_with_the_width_asked_for():
+    for logit in LOGITS:
+        expected = stats.norm.logpdf(0.3, loc=1 / (1 + math.exp(-logit)), scale=0.2)
+        pixel = likelihood_at(logit, "gaussian", sigma_G=0.2)
+        assert pixel.log_prob(torch.tensor([0.3])).item() == pytest.approx(expected, rel=1e-5)
+
+
+# Bad input -------------------------------------------------------------------------------------------------------
+
+X, Z = torch.rand(3, 16), torch.zeros(3, 2)
+NOT_FINITE = r"must be finite; some values are NaN or infinite"
+LABELS = r"Labels must be integers from 0 to 9; got "
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda vae, cvae: vae.encode(X[:, :15]), r"Images must have shape \(\.\.\., 16\); got \(3, 15\)"),
+        (lambda vae, cvae: vae.encode(torch.tensor(0.5)), r"Images must have shape \(\.\.\., 16\); got \(\)"),
+        (lambda vae, cvae: vae.encode((255 * X).byte()), r"Images must be floating point; got torch.uint8"),
+        (lambda vae, cvae: vae.encode(X[:0]), r"got the empty shape \(0, 16\)"),
+        (lambda vae, cvae: vae.encode(255 * X), r"in \[0, 1\] for the bernoulli likelihood; these lie in \["),
+        (lambda vae, cvae: vae.encode(X - 1), r"in \[0, 1\] for the bernoulli likelihood; these lie in \[-"),
+        (lambda vae, cvae: vae.encode(X.index_fill(0, torch.tensor(1), math.nan)), NOT_FINITE),
+        (lambda vae, cvae: vae.encode(X.index_fill(0, torch.tensor(1), math.inf)), NOT_FINITE),
+        (lambda vae, cvae: vae.decode(torch.zeros(3, 5)), r"Codes must have shape \(\.\.\., 2\); got \(3, 5\)"),
+        (lambda vae, cvae: vae.decode(Z.long()), r"Codes must be floating point; got torch.int64"),
+        (lambda vae, cvae: vae.decode(Z[:0]), r"got the empty shape \(0, 2\)"),
+        (lambda vae, cvae: vae.encode(X, 3), r"has no labels \(num_labels=0\); leave y out"),
+        (lambda vae, cvae: vae.sample(2, 3), r"has no labels \(num_labels=0\); leave y out"),
+        (lambda vae, cvae: cvae.encode(X), r"is conditional: give y, labels from 0 to 9"),
+        (lambda vae, cvae: cvae.sample(2), r"is conditional: give y, labels from 0 to 9"),
+        (lambda vae, cvae: cvae.encode(X, 10), LABELS + r"\[10\]"),
+        (lambda vae, cvae: cvae.decode(Z, torch.tensor([0, -1, 9])), LABELS + r"\[-1, 0, 9\]"),
+        (lambda vae, cvae: cvae.encode(X, torch.tensor([0.0, 1.0, 2.0])), LABELS + "torch.float32"),
+        (lambda vae, cvae: cvae.encode(X, torch.tensor([True, False, True])), LABELS + "torch.bool"),
+        (lambda vae, cvae: cvae.encode(X, torch.arange(4)), r"of shape \(4,\) do not fit a batch of shape \(3,\)"),
+        (lambda vae, cvae: cvae.decode(Z, torch.arange(4)), r"of shape \(4,\) do not fit a batch of shape \(3,\)"),
+        (lambda vae, cvae: cvae.sample(1, torch.arange(4)), r"Give one label or 1, .* got shape \(4,\)"),
+        (lambda vae, cvae: cvae.sample(4, torch.zeros(4, 1).long()), r"Give one label or 4, .* got shape \(4, 1\)"),
+        (lambda vae, cvae: vae.sample(0), r"at least 1 image; got n=0"),
+        (lambda vae, cvae: CVAE(16, latent_dim=0), r"Sizes must be at least 1.* got .*latent_dim=0"),
+        (lambda vae, cvae: CVAE(16, (8, 0)), r"Sizes must be at least 1.* got .*hidden_sizes=\(8, 0\)"),
+        (lambda vae, cvae: CVAE(16, sigma_G=0), r"sigma_G above 0; got .*sigma_G=0"),
+        (lambda vae, cvae: CVAE(16, likelihood="poisson"), r"Unknown likelihood 'poisson'; known: bernoulli, cont"),
+        (lambda vae, cvae: CVAE(16, body="transformer"), r"Unknown body 'transformer'; known: mlp"),
+    ],
+)
+def test_bad_input_ends_in_a_sentence_to_act_on(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(small(), small(10))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_range_of_pixels_is_the_likelihoods_business(likelihood):
+    model, x = small(likelihood=likelihood), torch.tensor([[-3.0, 7.0] * 8])
+    if likelihood == "gaussian":
+        assert elbo_terms(model, x).loss.isfinite().all()
+    else:
+        with pytest.raises(ValueError, match=rf"\[0, 1\] for the {likelihood} likelihood; these lie in \[-3, 7\]"):
+            model.encode(x)
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match=NOT_FINITE):
+            model.encode(x.fill_(value))
+
+
+# Storage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("num_labels", [0, 10])
+def test_a_stored_model_comes_back(tmp_path, dtype, num_labels):
+    """Exactly in float32; from fp16, which has 11 bits, as float32 and within 2^-11 of each weight."""
+    model = small(num_labels, likelihood="gaussian", sigma_G=0.5)
+    model.save_pretrained(tmp_path / "new" / "folder", dtype)
+    loaded = CVAE.from_pretrained(tmp_path / "new" / "folder")
+    assert loaded.config == model.config
+    assert not loaded.training
+    for mine, back in zip(model.parameters(), loaded.parameters(), strict=True):
+        assert back.dtype == torch.float32
+        rtol, atol = (0, 0) if dtype == torch.float32 else (2**-11, 1e-7)
+        torch.testing.assert_close(back, mine, rtol=rtol, atol=atol)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A folder with a stored model, to be damaged."""
+    small().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_an_unknown_name_of_weights_lists_the_known_ones():
+    with pytest.raises(ValueError, match="no weights named 'vae-3d'") as error:
+        CVAE.from_pretrained("vae-3d")
+    assert pretrained_names()
+    assert all(name in str(error.value) for name in pretrained_names())
+
+
+@pytest.mark.parametrize("keep", [None, 0, 5, 0.5, -1])
+def test_a_truncated_or_missing_weights_file_is_named(stored, keep):
+    file = stored / "model.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    if keep is not None:
+        file.write_bytes(content[: int(keep * len(content)) if keep == 0.5 else keep])
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing, truncated or not a safetensors file"):
+        CVAE.from_pretrained(stored)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"latent_dim": 3},
+            r"does not fit its config.json: encoder\.body\.rest\.3\.weight is \(4, 6\), expected \(6, 6\)",
+        ),
+        ({"num_labels": 10}, r"encoder\.body\.\S+ is None, expected \(10, 8\)"),
+    ],
+)
+def test_weights_of_another_shape_are_refused(stored, change, message):
+    config = json.loads((stored / "config.json").read_text())
+    (stored / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match=message):
+        CVAE.from_pretrained(stored)
+
+
+def test_superfluous_weights_are_refused(stored):
+    weights = small().state_dict() | {"extra": torch.zeros(3)}
+    save_file(weights, stored / "model.safetensors")
+    with pytest.raises(ValueError, match=r"extra is \(3,\), expected None"):
+        CVAE.from_pretrained(stored)
+
+
+@pytest.mark.parametrize(
+    "config", ["", "{", "[]", "{}", '{"pixels": 0}', '{"pixels": 16, "colour": 3}', '{"pixels": "16"}']
+)
+def test_a_broken_config_is_named(stored, config):
+    (stored / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=r"config\.json does not describe a model: "):
+        CVAE.from_pretrained(stored)
+
+
+# Another body ----------------------------------------------------------------------------------------------------
+
+
+class ConvEncoder(nn.Module):
+    """One convolution of stride 2, then an `MLP` that knows the label."""
+
+    def __init__(self, sizes, num_labels):
+        super().__init__()
+        self.side = math.isqrt(sizes[0])
+        self.convolution = nn.Conv2d(1, 4, kernel_size=3, stride=2, padding=1)
+        self.head = MLP((4 * (self.side // 2) ** 2, *sizes[1:]), num_labels)
+
+    def forward(self, x, y):
+        """Images (..., pixels) to features (..., sizes[-1])."""
+        features = self.convolution(x.reshape(-1, 1, self.side, self.side)).relu()
+        return self.head(features.reshape(*x.shape[:-1], -1), y)
+
+
+class ConvDecoder(nn.Module):
+    """An `MLP` that knows the label, then one transposed convolution of stride 2."""
+
+    def __init__(self, sizes, num_labels):
+        super().__init__()
+        self.half = math.isqrt(sizes[-1]) // 2
+        self.head = MLP((*sizes[:-1], 4 * self.half**2), num_labels)
+        self.convolution = nn.ConvTranspose2d(4, 1, kernel_size=2, stride=2)
+
+    def forward(self, z, y):
+        """Codes (..., sizes[0]) to logits (..., pixels)."""
+        features = self.head(z, y)
+        image = self.convolution(features.relu().reshape(-1, 4, self.half, self.half))
+        return image.reshape(*features.shape[:-1], -1)
+
+
+def test_a_convolutional_body_trains_broadcasts_and_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setitem(BODIES, "convolutional", (ConvEncoder, ConvDecoder))
+    model = small(3, body="convolutional")
+    patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]).repeat(1, 8)  # the label says all about the image
+    data = ImageSet(patterns.repeat(32, 1), torch.arange(96) % 3, "stripes")
+    history = fit(model, data, epochs=40, batch_size=16, learning_rate=1e-2)
+    assert history[-1].loss < 1 < 10 < history[0].loss
+    model.save_pretrained(tmp_path)
+    x, labels = data.images[:5, None], torch.arange(3)
+    torch.testing.assert_close(CVAE.from_pretrained(tmp_path).encode(x, labels).loc, model.encode(x, labels).loc)
