@@ -1,0 +1,251 @@
+"""`fit` is Adam on the mean loss, says what it does, repeats itself for a seed and stops cleanly."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cvae_lib import CVAE, RECIPES, ImageSet, Recipe, evaluate, fit, load, train
+from cvae_lib.__main__ import main
+from cvae_lib.model import LIKELIHOODS
+
+
+def noise(n: int = 70, pixels: int = 16) -> ImageSet:
+    """Images of uniform noise; 70 are two batches of 32 and one of 6."""
+    generator = torch.Generator().manual_seed(n)
+    return ImageSet(torch.rand(n, pixels, generator=generator), torch.arange(n) % 3, "noise")
+
+
+def small(num_labels: int = 0) -> CVAE:
+    """The same untrained weights on every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CVAE(16, (8,), 2, num_labels)
+
+
+def without_width(num_labels: int) -> CVAE:
+    """A model whose posterior is a point, sigma = exp(-40): its loss does not depend on the draws."""
+    model = small(num_labels)
+    with torch.no_grad():
+        model.encoder.body.rest[-1].bias[2:] = -80
+    return model
+
+
+def loss_by_hand(model: CVAE, data: ImageSet) -> tuple[float, float]:
+    """Reconstruction and KL of a model without width, image by image, averaged."""
+    rows = []
+    for x, label in zip(*data, strict=True):
+        y = label if model.num_labels else None
+        q = model.encode(x, y)
+        image = model.decode(q.loc, y).mean
+        kl = sum(
+            0.5 * (mu**2 + s**2 - 2 * math.log(s) - 1) for mu, s in zip(q.loc.tolist(), q.scale.tolist(), strict=True)
+        )
+        rows.append((F.binary_cross_entropy(image, x, reduction="sum").item(), kl))
+    reconstruction, kl = zip(*rows, strict=True)
+    return sum(reconstruction) / len(rows), sum(kl) / len(rows)
+
+
+def numbers(history) -> list:
+    """A history without its seconds."""
+    return [row[:-1] for row in history]
+
+
+# What is minimised, and what is reported -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_labels", [0, 3])
+def test_with_weights_that_stand_still_the_running_average_is_the_average(num_labels):
+    """A learning rate that float32 rounds away; the last batch is smaller and must not count for more."""
+    model = without_width(num_labels)
+    reconstruction, kl = loss_by_hand(model, noise())
+    for row in fit(model, noise(), epochs=2, batch_size=32, learning_rate=1e-12):
+        assert row.reconstruction == pytest.approx(reconstruction, rel=1e-6)
+        assert row.kl == pytest.approx(kl, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_labels", [0, 3])
+def test_a_step_is_adams_on_the_mean_loss_and_counts_only_afterwards(num_labels):
+    """Adam's first step is learning_rate * g / (|g| + 1e-8); with one batch an epoch, row 2 shows its effect."""
+    model, data = without_width(num_labels), noise()
+    history = fit(model, data, epochs=2, batch_size=len(data), learning_rate=0.01)
+
+    by_hand, y = without_width(num_labels), data.labels if num_labels else None
+    assert history[0].loss == pytest.approx(sum(loss_by_hand(by_hand, data)), rel=1e-6)
+    q = by_hand.encode(data.images, y)
+    cross_entropy = F.binary_cross_entropy(by_hand.decode(q.loc, y).mean, data.images, reduction="sum")
+    kl = 0.5 * (q.loc**2 + q.variance - 2 * q.scale.log() - 1).sum()
+    ((cross_entropy + kl) / len(data)).backward()
+    with torch.no_grad():
+        for weight in by_hand.parameters():
+            weight -= 0.01 * weight.grad / (weight.grad.abs() + 1e-8)
+    assert history[1].loss == pytest.approx(sum(loss_by_hand(by_hand, data)), rel=1e-6)
+    assert history[1].loss < history[0].loss - 0.01
+
+
+def test_held_out_columns_are_what_evaluate_says_afterwards():
+    model, held_out = small(3), noise(40)
+    history = fit(model, noise(), epochs=2, held_out=held_out, batch_size=32, seed=5)
+    terms, last = evaluate(model, held_out, seed=5), history[-1]
+    assert (last.held_out_reconstruction, last.held_out_kl) == (terms.reconstruction.item(), terms.kl.item())
+    for row in history:
+        assert row.loss == pytest.approx(row.reconstruction + row.kl)
+        assert row.held_out_loss == pytest.approx(row.held_out_reconstruction + row.held_out_kl)
+        assert row.seconds > 0
+    assert history.column("epoch") == [1, 2]
+    assert history.column("kl") == [history[0].kl, history[1].kl]
+
+
+def test_without_a_held_out_set_its_columns_are_empty():
+    (row,) = fit(small(), noise(), epochs=1)
+    assert (row.held_out_reconstruction, row.held_out_kl, row.held_out_loss) == (None, None, None)
+
+
+def test_evaluate_averages_over_images_however_they_are_cut():
+    model = without_width(3)
+    terms = evaluate(model, noise(), batch_size=32)
+    assert terms.loss.item() == pytest.approx(sum(loss_by_hand(model, noise())), rel=1e-6)
+    assert evaluate(small(), noise()).loss == evaluate(small(), noise()).loss != evaluate(small(), noise(), seed=1).loss
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_training_lowers_the_loss_on_images_it_has_not_seen(likelihood):
+    """Real digits; three short epochs are enough for every likelihood."""
+    torch.manual_seed(0)
+    model = CVAE(784, (32,), 2, 10, likelihood=likelihood)
+    digits = load("digits", "fit")
+    history = fit(model, digits, epochs=3, held_out=load("digits", "validation"), batch_size=32)
+    losses = history.column("held_out_loss")
+    assert losses == sorted(losses, reverse=True)
+    assert history[-1].loss < history[0].loss - 1
+
+
+# Seeds -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
+    runs = []
+    for seed in (1, 1, 2):
+        torch.rand(len(runs))  # the caller's random state must not matter
+        model = small(3)
+        history = fit(model, noise(), epochs=2, held_out=noise(40), batch_size=32, seed=seed)
+        runs.append((numbers(history), torch.cat([weight.flatten() for weight in model.parameters()])))
+    (one, weights), (again, same_weights), (other, other_weights) = runs
+    assert one == again != other
+    assert torch.equal(weights, same_weights)
+    assert not torch.equal(weights, other_weights)
+
+
+def test_the_callers_random_state_stays_as_it_was():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    fit(small(), noise(), epochs=1, held_out=noise(40))
+    evaluate(small(), noise())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# What is said, and how it stops ----------------------------------------------------------------------------------
+
+
+def test_the_first_line_names_the_data(capsys):
+    fit(small(), noise(1_200), epochs=1, held_out=noise(40))
+    assert capsys.readouterr().out.splitlines()[0] == "Data: noise, 1,200 images; held out: noise, 40 images"
+
+
+@pytest.mark.parametrize(("step", "whole_epochs"), [(2, 0), (5, 1), (9, 2)])
+def test_an_interruption_returns_the_whole_epochs(monkeypatch, capsys, step, whole_epochs):
+    """Three batches an epoch; the user's interrupt comes in the named step."""
+    undisturbed, steps = fit(small(), noise(), epochs=3, batch_size=32), []
+
+    def interrupted(*arguments):
+        steps.append(arguments)
+        if len(steps) == step:
+            raise KeyboardInterrupt
+        return terms(*arguments)
+
+    terms = train.elbo_terms
+    monkeypatch.setattr(train, "elbo_terms", interrupted)
+    model, state = small(), torch.get_rng_state()
+    history = fit(model, noise(), epochs=3, batch_size=32)
+    assert numbers(history) == numbers(undisturbed[:whole_epochs])
+    assert f"Interrupted in epoch {whole_epochs + 1}" in capsys.readouterr().out
+    assert not model.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_loss_that_is_no_number_ends_with_advice():
+    with pytest.raises(FloatingPointError, match=r"The loss became nan in epoch \d; try a learning_rate below 1e\+25"):
+        fit(small(), noise(), epochs=2, batch_size=32, learning_rate=1e25)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"learning_rate": math.nan}])
+def test_arguments_out_of_range_are_named(wrong):
+    with pytest.raises(ValueError, match=f"epochs and batch_size must be at least 1.*got .*{next(iter(wrong))}="):
+        fit(small(), noise(), **{"epochs": 1} | wrong)
+
+
+def test_data_that_do_not_fit_are_refused_before_the_first_step(capsys):
+    with pytest.raises(ValueError, match=r"must have shape \(\.\.\., 16\); got \(70, 9\)"):
+        fit(small(), noise(pixels=9), epochs=1)
+    with pytest.raises(ValueError, match=r"must have shape \(\.\.\., 16\); got \(70, 9\)"):
+        fit(small(), noise(), epochs=1, held_out=noise(pixels=9))
+    with pytest.raises(ValueError, match=r"Labels must be integers from 0 to 1; got \[0, 1, 2\]"):
+        fit(small(2), noise(), epochs=1)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_training_on_a_gpu_keeps_the_model_there_and_its_seed():
+    """Data on the CPU, model on the GPU. The draws differ from the CPU's; a posterior without width hides that."""
+    on_cpu = fit(without_width(3), noise(), epochs=1, learning_rate=1e-12)
+    runs = []
+    for _ in range(2):
+        model = without_width(3).cuda()
+        state = torch.cuda.get_rng_state()
+        runs.append(fit(model, noise(), epochs=1, held_out=noise(40), learning_rate=1e-12))
+        assert model.device.type == "cuda"
+        assert torch.equal(torch.cuda.get_rng_state(), state)
+    assert numbers(runs[0]) == numbers(runs[1])
+    assert runs[0][0].loss == pytest.approx(on_cpu[0].loss, rel=1e-4)
+
+
+# Recipes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> str:
+    """A recipe that takes no time, on the embedded digits."""
+    monkeypatch.setenv("CVAE_DATASET", "digits")
+    recipe = Recipe(model={"pixels": 784, "hidden_sizes": (4,), "num_labels": 10}, epochs=2, seeds=(3, 4))
+    monkeypatch.setitem(RECIPES, "tiny", recipe)
+    return "tiny"
+
+
+def test_making_weights_stores_the_first_seed_and_the_log_of_all(tiny, tmp_path):
+    train.make_weights(tiny, tmp_path)
+    log = json.loads((tmp_path / tiny / "training.json").read_text())
+    assert log["data"] == ["embedded digits train, 1,500 images", "embedded digits test, 297 images"]
+    assert [run["seed"] for run in log["runs"]] == [3, 4]
+    assert log["shipped_seed"] == 3
+    assert len(log["runs"][0]["epochs"]) == 2
+
+    again, history = train.train_recipe(tiny, 3, load("digits", "train"), load("digits", "test"))
+    assert [list(row.values())[:-1] for row in log["runs"][0]["epochs"]] == [list(row) for row in numbers(history)]
+    stored = CVAE.from_pretrained(tmp_path / tiny)
+    for name, weight in stored.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name].half().float())
+    assert log["stored_weights_test_loss"] == pytest.approx(evaluate(stored, load("digits", "test")).loss.item())
+
+
+def test_an_unknown_recipe_lists_the_known_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CVAE_DATA", "no/such/folder")  # the name comes first
+    message = f"Unknown recipe 'vae-3d'; known: {', '.join(RECIPES)}"
+    with pytest.raises(ValueError, match=message):
+        train.make_weights("vae-3d", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cvae_lib", "weights", "vae-3d"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert message in capsys.readouterr().err
