@@ -27,7 +27,6 @@ def run(path: Path) -> float:
         timeout=3600,
         kernel_name="python3",
         resources={"metadata": {"path": str(HERE)}},
-        store_widget_state=False,
         record_timing=False,
     )
     client.execute()
