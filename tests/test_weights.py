@@ -1,0 +1,81 @@
+"""The weights that come with the package are what their recipes and logs say, and as good as promised."""
+
+import json
+import struct
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from cvae_lib import CVAE, RECIPES, dataset_name, evaluate, load, pretrained_names
+from cvae_lib.model import WEIGHTS
+
+# Nats at the end of training, as the mean over the seeds: running average over the training images, and test set.
+PROMISED = {"vae-2d": (141.5, 142.5), "cvae-2d": (129.4, 130.5)}
+
+
+@pytest.fixture(params=RECIPES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def log(name) -> dict:
+    return json.loads((WEIGHTS / name / "training.json").read_text())
+
+
+def test_there_are_weights_for_every_recipe_and_none_besides():
+    assert pretrained_names() == sorted(RECIPES)
+    assert {folder.name for folder in WEIGHTS.iterdir()} == set(RECIPES)
+
+
+def test_a_folder_holds_weights_in_fp16_their_configuration_and_log_and_no_pickle(name):
+    """Read as the format is published: eight bytes of length, then JSON with a type for each tensor, then numbers."""
+    assert {file.name for file in (WEIGHTS / name).iterdir()} == {"config.json", "model.safetensors", "training.json"}
+    content = (WEIGHTS / name / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    tensors = [entry for key, entry in header.items() if key != "__metadata__"]
+    assert {entry["dtype"] for entry in tensors} == {"F16"}
+    assert len(content) == 8 + length + 2 * sum(weight.numel() for weight in CVAE.from_pretrained(name).parameters())
+
+
+def test_the_configuration_is_the_recipes(name, log):
+    recipe = json.loads(json.dumps(RECIPES[name].__dict__))
+    config = json.loads((WEIGHTS / name / "config.json").read_text())
+    assert config.items() >= recipe["model"].items()
+    assert log["recipe"] == recipe
+
+
+def test_the_log_tells_data_seeds_and_every_epoch(name, log):
+    recipe = RECIPES[name]
+    assert log["data"] == ["MNIST train, 60,000 images", "MNIST test, 10,000 images"]
+    assert [run["seed"] for run in log["runs"]] == list(recipe.seeds)
+    assert log["shipped_seed"] == recipe.seeds[0]
+    for run in log["runs"]:
+        assert [row["epoch"] for row in run["epochs"]] == list(range(1, recipe.epochs + 1))
+        assert all(row["seconds"] > 0 for row in run["epochs"])
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_mean_over_the_seeds_is_as_good_as_promised(name, log):
+    assert len(log["runs"]) >= 3
+    last = [run["epochs"][-1] for run in log["runs"]]
+    train, test = PROMISED[name]
+    assert mean(row["loss"] for row in last) <= train
+    assert mean(row["held_out_loss"] for row in last) <= test
+
+
+def test_the_stored_weights_reach_the_loss_in_their_log(name, log):
+    """Within 0.05 nats: the rounding to fp16 is in the log, other draws move the mean of 10,000 images by 0.01."""
+    if dataset_name() != "mnist":
+        pytest.skip("the log is about MNIST, which this run has not")
+    loss = evaluate(CVAE.from_pretrained(name), load("mnist", "test")).loss.item()
+    assert loss == pytest.approx(log["stored_weights_test_loss"], abs=0.05)
+    shipped = next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
+    assert loss == pytest.approx(shipped["epochs"][-1]["held_out_loss"], abs=0.05)
+
+
+def test_all_weights_together_stay_small():
+    """They are part of the wheel and of every clone."""
+    assert sum(file.stat().st_size for file in Path(WEIGHTS).rglob("*") if file.is_file()) <= 24e6
