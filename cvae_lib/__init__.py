@@ -1,8 +1,9 @@
 """Variational autoencoders, conditional VAEs and the generative classifier inside them."""
 
 from cvae_lib.bands import check
+from cvae_lib.classifier import GenerativeClassifier
 from cvae_lib.data import DataError, ImageSet, dataset_name, load
-from cvae_lib.loss import ElboTerms, elbo, elbo_terms
+from cvae_lib.loss import ElboTerms, elbo, elbo_terms, importance_weighted_bound, log_likelihood_by_quadrature
 from cvae_lib.model import CVAE, Decoder, Encoder, pretrained_names
 from cvae_lib.train import RECIPES, Epoch, History, Recipe, evaluate, fit
 
@@ -15,6 +16,7 @@ __all__ = [
     "ElboTerms",
     "Encoder",
     "Epoch",
+    "GenerativeClassifier",
     "History",
     "ImageSet",
     "Recipe",
@@ -24,6 +26,8 @@ __all__ = [
     "elbo_terms",
     "evaluate",
     "fit",
+    "importance_weighted_bound",
     "load",
+    "log_likelihood_by_quadrature",
     "pretrained_names",
 ]

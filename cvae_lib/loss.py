@@ -1,10 +1,11 @@
-"""The evidence lower bound and its two terms, in nats, one value per image."""
+"""Bounds on log p(x | y), and in two latent dimensions its value, in nats, one per image."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Normal, kl_divergence
 
 from cvae_lib.model import CVAE
 
@@ -27,7 +28,9 @@ class ElboTerms(NamedTuple):
         return self.reconstruction + self.kl
 
 
-def elbo_terms(model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> ElboTerms:
+def elbo_terms(
+    model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int = 1, *, noise: Tensor | None = None
+) -> ElboTerms:
     """Both terms of the negative ELBO, estimated with K draws and the closed-form KL divergence.
 
         reconstruction = -1/K sum_k log p(x | z_k, y),   z_k ~ q(z | x, y)
@@ -41,6 +44,8 @@ def elbo_terms(model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int
         x: images, shape (..., pixels), see `CVAE.encode`.
         y: integer labels, shape broadcastable with x.shape[:-1], or None for a model without labels.
         num_samples: K, at least 1.
+        noise: K standard normal draws (K, ..., latent_dim) to use instead of fresh ones, z_k = mu + sigma * noise_k;
+            its first size is then K.
 
     Returns:
         Reconstruction and KL, each with the shape of x[..., 0] and y broadcast. With the Bernoulli likelihood
@@ -51,19 +56,125 @@ def elbo_terms(model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int
 
     Source: Kingma & Welling, "Auto-Encoding Variational Bayes", 2014, eq. 10.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
     posterior = model.encode(x, y)
-    z = posterior.rsample(torch.Size([num_samples]))  # (K, ..., latent_dim)
+    z = _draw(posterior, num_samples, noise)  # (K, ..., latent_dim)
     log_likelihood = model.decode(z, y).log_prob(x).sum(-1)  # (K, ...)
     return ElboTerms(-log_likelihood.mean(0), kl_divergence(posterior, model.prior).sum(-1))
 
 
-def elbo(model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> Tensor:
+def elbo(
+    model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int = 1, *, noise: Tensor | None = None
+) -> Tensor:
     """The evidence lower bound on log p(x | y), in nats, one per image; see `elbo_terms`.
 
     ELBO(x) = E_q[log p(x | z, y)] - KL(q(z | x, y) || p(z)) <= log p(x | y)
 
     The inequality holds for the expectation over draws, not for each draw.
     """
-    return -elbo_terms(model, x, y, num_samples).loss
+    return -elbo_terms(model, x, y, num_samples, noise=noise).loss
+
+
+def importance_weighted_bound(
+    model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int = 1, *, noise: Tensor | None = None
+) -> Tensor:
+    """The importance-weighted lower bound on log p(x | y), in nats, one per image.
+
+        L_K(x) = E[ log 1/K sum_k w_k ],   w_k = p(x | z_k, y) p(z_k) / q(z_k | x, y),   z_k ~ q(z | x, y)
+
+    The average of the weights w_k estimates p(x | y) without bias; its logarithm is too small on average, by
+    Jensen. In expectation L_1 = ELBO, L_K grows with K and tends to log p(x | y). What is returned is one
+    draw of the logarithm; with K = 1 that is the ELBO with its KL term sampled too. Gradients pass through it.
+
+    Args:
+        model: a `CVAE`.
+        x: images, shape (..., pixels), see `CVAE.encode`.
+        y: integer labels, shape broadcastable with x.shape[:-1], or None for a model without labels.
+        num_samples: K, at least 1.
+        noise: standard normal draws (K, ..., latent_dim) to use instead of fresh ones, see `elbo_terms`.
+
+    Returns:
+        One estimate per image and label, with the shape of x[..., 0] and y broadcast.
+
+    Raises:
+        ValueError: num_samples is below 1, or x or y does not fit the model.
+
+    Source: Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8.
+    """
+    posterior = model.encode(x, y)
+    z = _draw(posterior, num_samples, noise)  # (K, ..., latent_dim)
+    log_weights = (
+        model.decode(z, y).log_prob(x).sum(-1) + model.prior.log_prob(z).sum(-1) - posterior.log_prob(z).sum(-1)
+    )  # (K, ...)
+    return log_weights.logsumexp(0) - math.log(len(z))  # type: ignore[no-any-return]
+
+
+def _draw(posterior: Normal, num_samples: int, noise: Tensor | None) -> Tensor:
+    """K reparameterised draws from the posterior, (K, ..., latent_dim)."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
+    if noise is None:
+        return posterior.rsample(torch.Size([num_samples]))
+    return posterior.loc + posterior.scale * noise
+
+
+@torch.no_grad()
+def log_likelihood_by_quadrature(
+    model: CVAE, x: Tensor, y: Tensor | None = None, *, border: float = 6.0, spacing: float = 0.05
+) -> Tensor:
+    """log p(x | y) by a sum over a lattice in the plane, for a code of two dimensions; in nats, one per image.
+
+        log p(x | y) = log integral p(z) p(x | z, y) dz ~ log sum_g p(z_g) p(x | z_g, y) spacing^2
+
+    The lattice fills the square from -border to border in both directions. Each label's lattice is decoded
+    once for all images: every likelihood here has the form log p(x | z, y) = a(z) + b(z) . x + h(x), so one
+    matrix product gives it for all images and a block of the lattice, and memory stays flat.
+
+    The encoder takes no part in this. On grey pixels the Bernoulli likelihood makes it a pseudo-likelihood.
+
+    Args:
+        model: a `CVAE` with latent_dim 2.
+        x: images, shape (..., pixels), see `CVAE.encode`.
+        y: integer labels, shape broadcastable with x.shape[:-1], or None for a model without labels.
+        border: half the side of the square, above 0.
+        spacing: distance between neighbours in the lattice, above 0.
+
+    Returns:
+        One value per image and label, with the shape of x[..., 0] and y broadcast; no gradient.
+
+    Raises:
+        ValueError: the code has not two dimensions, border or spacing is not above 0, or x or y does not fit.
+    """
+    if model.latent_dim != 2:
+        raise ValueError(f"Quadrature needs a code of two dimensions; this model has {model.latent_dim}.")
+    if not (0 < border < math.inf and 0 < spacing < math.inf):
+        raise ValueError(f"border and spacing must be above 0 and finite; got {border=}, {spacing=}.")
+    model.check_images(x)
+    y = model.check_labels(y, x)
+    batch = x.shape[:-1] if y is None else torch.broadcast_shapes(x.shape[:-1], y.shape)
+    labels = x.new_zeros(batch, dtype=torch.int64) if y is None else y.expand(batch)
+    steps = math.ceil(border / spacing)
+    axis = torch.arange(-steps, steps + 1, device=x.device) * spacing
+    lattice = torch.cartesian_prod(axis, axis)
+    result = x.new_empty(batch)
+    for label in labels.unique():
+        chosen = labels == label
+        images = x.expand(*batch, -1)[chosen]  # (images, pixels)
+        log_sum = images.new_full((len(images),), -math.inf)
+        for z in lattice.split(1024):
+            likelihood = model.decode(z, None if y is None else label)
+            slope, rest = _slope(likelihood, images)
+            offset = likelihood.log_prob(torch.zeros_like(slope)).sum(-1) + model.prior.log_prob(z).sum(-1)
+            for part, total in zip(images.split(8192), log_sum.split(8192), strict=True):
+                log_joint = torch.addmm(offset, part, slope.T)  # log p(z) p(x | z, y) - h(x), (images, lattice)
+                torch.logaddexp(total, log_joint.logsumexp(-1), out=total)
+        result[chosen] = log_sum + rest + 2 * math.log(spacing)
+    return result
+
+
+def _slope(likelihood: Distribution, x: Tensor) -> tuple[Tensor, Tensor]:
+    """b(z) and h(x) of log p(x | z, y) = a(z) + b(z) . x + h(x)."""
+    if isinstance(likelihood, Bernoulli | ContinuousBernoulli):
+        return likelihood.logits, x.new_zeros(len(x))
+    if isinstance(likelihood, Normal):  # sigma_G is the same for every code
+        return likelihood.loc / likelihood.scale**2, -0.5 * (x / likelihood.scale[0]).square().sum(-1)
+    raise ValueError(f"Quadrature knows the likelihoods of `Decoder`; this model has {likelihood}.")
