@@ -40,6 +40,7 @@ class NotebookFigure(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
+        """The figure, or a warning that names what is missing."""
         source, name = self.arguments
         relative, path = self.env.relfn2path(source)
         self.env.note_dependency(relative)
@@ -72,6 +73,7 @@ def note_glued_notebooks(app, doctree) -> None:
 
 
 def setup(app) -> dict[str, bool]:
+    """Tell Sphinx what this extension adds."""
     app.add_directive("notebook-figure", NotebookFigure)
     app.connect("doctree-read", note_glued_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

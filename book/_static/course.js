@@ -7,9 +7,13 @@ document.addEventListener("DOMContentLoaded", () => {
     box.setAttribute("role", "complementary");
     box.setAttribute("aria-label", "The book");
   });
-  // A control is called what it says: the theme's hidden names hide the words one sees.
-  each("summary[aria-label]", (summary) => summary.removeAttribute("aria-label"));
-  each(".search-button__kbd-shortcut", (keys) => keys.setAttribute("aria-hidden", "true"));
+  // A control is called what it says: the theme's own names hide the words one sees.
+  each("summary[aria-label], .search-button-field", (control) => control.removeAttribute("aria-label"));
+  each(".theme-switch-button", (button) =>
+    button.setAttribute("aria-label", "Color mode: Light, Dark or System Settings")
+  );
+  // The bibliography is a list of what it lists.
+  each(".citation-list > .citation", (entry) => entry.setAttribute("role", "listitem"));
 
   // A formula wider than its box can be reached, and so scrolled, with the keyboard.
   const reach = (box) => {

@@ -1,0 +1,158 @@
+"""Every page of the built book, opened in a real browser: quiet, self-contained, readable on a phone, accessible."""
+
+import functools
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from book_fixture import Book, _built_book, pages  # noqa: F401  (the fixture built_book)
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PAGES = [*pages(), "genindex.html", "search.html"]
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+# Over file:// axe would try to fetch the style sheets again, which browsers forbid there.
+AXE = {"preload": False, "rules": {"label-content-name-mismatch": {"enabled": True}}}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        reason = "no chromium on this machine: the pages were not opened in a browser"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(built_book: Book) -> Iterator[str]:
+    """The address at which the book is served over http."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(built_book.html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+def opened(browser: Browser, address: str, home: str, viewport: dict[str, int]) -> tuple[Page, list[str]]:
+    """A page with its formulas typeset, and a list of what it complains about or asks other hosts for."""
+    page = browser.new_page(viewport=viewport, color_scheme="light")
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("console", lambda line: line.type == "error" and complaints.append(f"console: {line.text}"))
+    page.on(
+        "request",
+        lambda request: (
+            request.url.startswith((home, "data:", "blob:")) or complaints.append(f"asks for {request.url}")
+        ),
+    )
+    page.goto(address)
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
+    return page, complaints
+
+
+def sideways(page: Page) -> int:
+    """How many pixels the page, not a box in it, can be scrolled sideways."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def untypeset(page: Page) -> list[str]:
+    """Formulas that one sees as source text, and formulas that MathJax could not read."""
+    return page.evaluate(
+        r"""() => {
+          const article = document.querySelector("main").cloneNode(true);
+          article.querySelectorAll("pre, code, script, mjx-container").forEach((part) => part.remove());
+          const raw = article.textContent.match(/\$\$|\\(tag|begin|frac|\(|\[)[^\n]{0,60}/g) ?? [];
+          const failed = [...document.querySelectorAll("mjx-merror")].map((e) => "mjx-merror: " + e.textContent);
+          const left = [...document.querySelectorAll(".math:not(:has(mjx-container))")].map((e) => e.textContent);
+          return [...raw, ...failed, ...left];
+        }"""
+    )
+
+
+def out_of_reach(page: Page) -> list[str]:
+    """Boxes whose content goes on sideways, but that the keyboard cannot reach to scroll them."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("main *")]
+          .filter((box) => box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0 && box.tabIndex < 0
+            && ["auto", "scroll"].includes(getComputedStyle(box).overflowX))
+          .map((box) => box.outerHTML.slice(0, 160))"""
+    )
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, outside the inner parts of formulas, which are MathJax's and many."""
+    found = Axe().run(page, context={"exclude": [["mjx-container"]]}, options=AXE).response["violations"]
+    return [
+        f"{fault['id']} ({fault['impact']}): {fault['help']}: {[node['html'][:160] for node in fault['nodes'][:3]]}"
+        for fault in found
+    ]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_works_from_a_file_on_a_phone(browser: Browser, built_book: Book, name: str) -> None:
+    address = (built_book.html / name).as_uri()
+    page, complaints = opened(browser, address, built_book.html.as_uri(), PHONE)
+    assert not complaints, f"{name}: {complaints}"
+    assert sideways(page) <= 0, f"{name} scrolls sideways by {sideways(page)} px on a phone"
+    assert not (faults := untypeset(page)), f"{name} shows formulas as text: {faults}"
+    assert not (faults := out_of_reach(page)), f"{name} has boxes that the keyboard cannot scroll: {faults}"
+    assert not (faults := violations(page)), f"{name} on a phone:\n" + "\n".join(faults)
+    page.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_works_from_a_server_in_light_and_dark(browser: Browser, served: str, name: str) -> None:
+    page, complaints = opened(browser, served + name, served, DESK)
+    page.add_style_tag(content="* { transition: none !important }")  # no colours half way between two schemes
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+        assert not (faults := violations(page)), f"{name} in {scheme}:\n" + "\n".join(faults)
+    assert not complaints, f"{name}: {complaints}"
+    page.close()
+
+
+def test_the_address_of_the_book_leads_to_its_front_page(browser: Browser, served: str) -> None:
+    page = browser.new_page()
+    page.goto(served)
+    page.wait_for_url(served + pages()[0])
+    page.close()
+
+
+def test_the_browser_checks_find_faults(browser: Browser, served: str) -> None:
+    """Each of the checks above sees the fault it is there for."""
+    page, complaints = opened(browser, served + pages()[0], served, PHONE)
+    page.evaluate(
+        r"""() => {
+          const article = document.querySelector("article");
+          article.insertAdjacentHTML("beforeend", `
+            <p style="width: 500px; color: #ccc">$$ x \\tag{1} <img src="x.png"></p>
+            <div style="width: 50px; overflow: auto">${"wide".repeat(20)}</div>`);
+          console.error("loud");
+          return fetch("http://127.0.0.2:1/").catch(() => null);
+        }"""
+    )
+    assert sideways(page) > 0
+    assert untypeset(page) == ["$$", r"\tag{1} "]
+    assert ["wide" in box for box in out_of_reach(page)] == [True]
+    assert {fault.split()[0] for fault in violations(page)} >= {"color-contrast", "image-alt"}
+    assert "console: loud" in complaints
+    assert "asks for http://127.0.0.2:1/" in complaints
+    page.close()
