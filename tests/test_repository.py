@@ -19,7 +19,8 @@ OURS = re.compile(
     |^(?:repository-code|[ ]*url|Repository\ =):?\ "?https://github\.com/([\w.-]+/[\w.-]+?)"?$""",
     re.VERBOSE | re.MULTILINE,
 )
-NEW = "https://github.com/ada-l/vae.course"
+OWNER, NAME = "ada-l", "vae.course"
+NEW = f"https://github.com/{OWNER}/{NAME}"
 
 
 def quoted(text: str) -> set[str]:
@@ -79,14 +80,14 @@ def test_renaming_reaches_every_place_and_no_other(checkout: Path) -> None:
     after = text_files(checkout)
 
     assert repository(checkout) == NEW
-    others = {path.name: names for path, text in after.items() if (names := quoted(text) - {"ada-l/vae.course"})}
+    others = {path.name: names for path, text in after.items() if (names := quoted(text) - {f"{OWNER}/{NAME}"})}
     assert not others
     old = "/".join(parse(repository()))
     changed = {path for path in before if before[path] != after[path]}
     left = [path.name for path in before if path.name != "others.md" and old in after[path]]
     assert not left, f"still quote {old}: {left}"
     assert {path.relative_to(checkout).as_posix() for path in changed} == set(done.stdout.split())
-    assert (checkout / "ours.md").read_text() == f"git clone {NEW}.git\ncd vae.course\nada-l.github.io/vae.course/."
+    assert (checkout / "ours.md").read_text() == f"git clone {NEW}.git\ncd {NAME}\n{OWNER}.github.io/{NAME}/."
     assert checkout / "others.md" not in changed
     assert (checkout / "picture.png").read_bytes() == picture
     for path in changed:
