@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from myst_nb.ext.glue.utils import PendingGlueReference
 from sphinx.util.docutils import SphinxDirective
 
@@ -37,6 +38,7 @@ class NotebookFigure(SphinxDirective):
     """A figure out of a notebook's outputs, linked to its place in the chapter."""
 
     required_arguments = 2
+    option_spec = {"class": directives.class_option}  # noqa: RUF012  (Sphinx reads it from the class)
     has_content = True
 
     def run(self) -> list[nodes.Node]:
@@ -59,7 +61,7 @@ class NotebookFigure(SphinxDirective):
         target = self.env.app.builder.get_relative_uri(self.env.docname, document) + f"#{name}"
         uri = "/" + Path(os.path.relpath(file, self.env.srcdir)).as_posix()
         link = nodes.reference("", "", nodes.image(uri=uri, alt=alt), refuri=target)
-        figure = nodes.figure("", link)
+        figure = nodes.figure("", link, classes=self.options.get("class", []))
         if self.content:
             text, messages = self.parse_inline(" ".join(self.content), lineno=self.lineno)
             figure += [nodes.caption("", "", *text), *messages]
