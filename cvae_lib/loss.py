@@ -17,6 +17,8 @@ class ElboTerms(NamedTuple):
 
     reconstruction: E_q[-log p(x | z, y)], also called distortion; summed over pixels.
     kl: KL(q(z | x, y) || p(z)), also called rate; summed over latent dimensions.
+
+    Equations: (1.11), (3.4)
     """
 
     reconstruction: Tensor
@@ -54,6 +56,8 @@ def elbo_terms(
     Raises:
         ValueError: num_samples is below 1, or x or y does not fit the model.
 
+    Equations: (2.1), (2.4), (2.8), (3.4), (7.2)
+
     Source: Kingma & Welling, "Auto-Encoding Variational Bayes", 2014, eq. 10.
     """
     posterior = model.encode(x, y)
@@ -67,9 +71,11 @@ def elbo(
 ) -> Tensor:
     """The evidence lower bound on log p(x | y), in nats, one per image; see `elbo_terms`.
 
-    ELBO(x) = E_q[log p(x | z, y)] - KL(q(z | x, y) || p(z)) <= log p(x | y)
+        ELBO(x) = E_q[log p(x | z, y)] - KL(q(z | x, y) || p(z)) <= log p(x | y)
 
     The inequality holds for the expectation over draws, not for each draw.
+
+    Equations: (1.8), (1.11), (2.1), (7.2)
     """
     return -elbo_terms(model, x, y, num_samples, noise=noise).loss
 
@@ -143,6 +149,8 @@ def log_likelihood_by_quadrature(
 
     Raises:
         ValueError: the code has not two dimensions, border or spacing is not above 0, or x or y does not fit.
+
+    Equations: (1.1), (7.1)
     """
     if model.latent_dim != 2:
         raise ValueError(f"Quadrature needs a code of two dimensions; this model has {model.latent_dim}.")

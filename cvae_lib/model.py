@@ -33,6 +33,8 @@ class MLP(nn.Module):
     Args:
         sizes: widths of the layers, input and output included.
         num_labels: number of labels; 0 for a network without labels.
+
+    Equations: (7.4)
     """
 
     def __init__(self, sizes: Sequence[int], num_labels: int = 0) -> None:
@@ -54,8 +56,8 @@ class MLP(nn.Module):
 
 
 Body = Callable[[Sequence[int], int], nn.Module]
-# Encoder and decoder bodies by name. Each is built from (sizes, num_labels) and called with (inputs, labels).
 BODIES: dict[str, tuple[Body, Body]] = {"mlp": (MLP, MLP)}
+"""Encoder and decoder bodies by name. Each is built from (sizes, num_labels) and called with (inputs, labels)."""
 
 
 class Encoder(nn.Module):
@@ -64,6 +66,8 @@ class Encoder(nn.Module):
         q(z | x, y) = N(mu(x, y), diag sigma(x, y)^2)
 
     The network emits mu and log sigma^2, which may be any real numbers.
+
+    Equations: (2.9), (2.11), (3.1)
     """
 
     def __init__(self, body: nn.Module) -> None:
@@ -77,10 +81,12 @@ class Encoder(nn.Module):
 
 
 class ContinuousBernoulli(TorchContinuousBernoulli):
-    """p(x) = exp(logit x - A(logit)) on [0, 1],    A(l) = log((exp(l) - 1) / l),    mean A'(l).
+    """torch's continuous Bernoulli, with its density and mean computed from the logits.
 
-    torch's distribution with its density and mean computed from the logits. torch computes both from
-    probabilities, which float32 rounds to 0 or 1: beyond a logit of 16 its density no longer integrates to 1.
+        p(x) = exp(logit x - A(logit)) on [0, 1],    A(l) = log((exp(l) - 1) / l),    mean A'(l)
+
+    torch computes both from probabilities, which float32 rounds to 0 or 1: beyond a logit of 16 its density
+    no longer integrates to 1.
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -106,6 +112,8 @@ class Decoder(nn.Module):
     continuous_bernoulli: a density on [0, 1]; its mean is not sigmoid(logit) (Loaiza-Ganem &
         Cunningham, "The continuous Bernoulli", 2019).
     gaussian: N(sigmoid(logit_i), sigma_G^2).
+
+    Equations: (3.2), (3.3)
     """
 
     def __init__(self, body: nn.Module, likelihood: str = "bernoulli", sigma_G: float = 1.0) -> None:
@@ -137,6 +145,8 @@ class CVAE(nn.Module):
 
     Raises:
         ValueError: a size below 1, or a likelihood or body that does not exist.
+
+    Equations: (1.1), (7.1)
 
     Source: Kingma & Welling, "Auto-Encoding Variational Bayes", 2014; Sohn, Lee & Yan, "Learning Structured
     Output Representation using Deep Conditional Generative Models", 2015.

@@ -100,7 +100,9 @@ def show_plane(images: Tensor, values: Tensor, size: float = 6.0) -> Figure:
 def prior_circles(axes: Axes, radii: Sequence[float] = (1, 2, 3)) -> None:
     """Circles around the origin of the latent plane, each labelled with the share of N(0, I) that it holds.
 
-    P(|z| <= r) = 1 - exp(-r^2 / 2)   in two dimensions
+        P(|z| <= r) = 1 - exp(-r^2 / 2)   in two dimensions
+
+    Equations: (4.2), (8.3)
     """
     for radius in radii:
         axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linestyle="--", linewidth=0.8))
@@ -117,6 +119,8 @@ def show_codes(
     With sigmas (N, 2), the standard deviations of the posteriors, each code gets its ellipse of two standard
     deviations, which holds 1 - exp(-2) = 86.5 % of its posterior. With axes it draws there, for figures of
     several panels.
+
+    Equations: (4.3)
     """
     if axes is None:
         axes = plt.figure(figsize=(6, 6), layout="constrained").subplots()

@@ -75,6 +75,8 @@ def fit(
     Raises:
         ValueError: an argument out of range, or data that does not fit the model.
         FloatingPointError: the loss became infinite or NaN.
+
+    Equations: (3.4), (7.2)
     """
     if epochs < 1 or batch_size < 1 or not learning_rate > 0:
         raise ValueError(
@@ -137,6 +139,8 @@ def evaluate(model: CVAE, data: ImageSet, *, num_samples: int = 1, batch_size: i
 
     Raises:
         ValueError: data that does not fit the model, or num_samples below 1.
+
+    Equations: (1.14)
     """
     x, y = _on_device(model, data)
     model.eval()
@@ -178,6 +182,7 @@ RECIPES = {
     "vae-2d": Recipe(model={"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2}, epochs=15),
     "cvae-2d": Recipe(model={"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2, "num_labels": 10}, epochs=14),
 }
+"""The recipes behind the weights that come with the package, by the name of the weights."""
 
 
 def _recipe(name: str) -> Recipe:
