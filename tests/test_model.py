@@ -154,40 +154,82 @@ NOT_FINITE = r"must be finite; some values are NaN or infinite"
 LABELS = r"Labels must be integers from 0 to 9; got "
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda vae, cvae: vae.encode(X[:, :15]), r"Images must have shape \(\.\.\., 16\); got \(3, 15\)"),
-        (lambda vae, cvae: vae.encode(torch.tensor(0.5)), r"Images must have shape \(\.\.\., 16\); got \(\)"),
-        (lambda vae, cvae: vae.encode((255 * X).byte()), r"Images must be floating point; got torch.uint8"),
-        (lambda vae, cvae: vae.encode(X[:0]), r"got the empty shape \(0, 16\)"),
-        (lambda vae, cvae: vae.encode(255 * X), r"in \[0, 1\] for the bernoulli likelihood; these lie in \["),
-        (lambda vae, cvae: vae.encode(X - 1), r"in \[0, 1\] for the bernoulli likelihood; these lie in \[-"),
-        (lambda vae, cvae: vae.encode(X.index_fill(0, torch.tensor(1), math.nan)), NOT_FINITE),
-        (lambda vae, cvae: vae.encode(X.index_fill(0, torch.tensor(1), math.inf)), NOT_FINITE),
-        (lambda vae, cvae: vae.decode(torch.zeros(3, 5)), r"Codes must have shape \(\.\.\., 2\); got \(3, 5\)"),
-        (lambda vae, cvae: vae.decode(Z.long()), r"Codes must be floating point; got torch.int64"),
-        (lambda vae, cvae: vae.decode(Z[:0]), r"got the empty shape \(0, 2\)"),
-        (lambda vae, cvae: vae.encode(X, 3), r"has no labels \(num_labels=0\); leave y out"),
-        (lambda vae, cvae: vae.sample(2, 3), r"has no labels \(num_labels=0\); leave y out"),
-        (lambda vae, cvae: cvae.encode(X), r"is conditional: give y, labels from 0 to 9"),
-        (lambda vae, cvae: cvae.sample(2), r"is conditional: give y, labels from 0 to 9"),
-        (lambda vae, cvae: cvae.encode(X, 10), LABELS + r"\[10\]"),
-        (lambda vae, cvae: cvae.decode(Z, torch.tensor([0, -1, 9])), LABELS + r"\[-1, 0, 9\]"),
-        (lambda vae, cvae: cvae.encode(X, torch.tensor([0.0, 1.0, 2.0])), LABELS + "torch.float32"),
-        (lambda vae, cvae: cvae.encode(X, torch.tensor([True, False, True])), LABELS + "torch.bool"),
-        (lambda vae, cvae: cvae.encode(X, torch.arange(4)), r"of shape \(4,\) do not fit a batch of shape \(3,\)"),
-        (lambda vae, cvae: cvae.decode(Z, torch.arange(4)), r"of shape \(4,\) do not fit a batch of shape \(3,\)"),
-        (lambda vae, cvae: cvae.sample(1, torch.arange(4)), r"Give one label or 1, .* got shape \(4,\)"),
-        (lambda vae, cvae: cvae.sample(4, torch.zeros(4, 1).long()), r"Give one label or 4, .* got shape \(4, 1\)"),
-        (lambda vae, cvae: vae.sample(0), r"at least 1 image; got n=0"),
-        (lambda vae, cvae: CVAE(16, latent_dim=0), r"Sizes must be at least 1.* got .*latent_dim=0"),
-        (lambda vae, cvae: CVAE(16, (8, 0)), r"Sizes must be at least 1.* got .*hidden_sizes=\(8, 0\)"),
-        (lambda vae, cvae: CVAE(16, sigma_G=0), r"sigma_G above 0; got .*sigma_G=0"),
-        (lambda vae, cvae: CVAE(16, likelihood="poisson"), r"Unknown likelihood 'poisson'; known: bernoulli, cont"),
-        (lambda vae, cvae: CVAE(16, body="transformer"), r"Unknown body 'transformer'; known: mlp"),
-    ],
-)
+BAD_INPUT = {
+    "images of another width": (
+        lambda vae, cvae: vae.encode(X[:, :15]),
+        r"Images must have shape \(\.\.\., 16\); got \(3, 15\)",
+    ),
+    "a number for an image": (
+        lambda vae, cvae: vae.encode(torch.tensor(0.5)),
+        r"Images must have shape \(\.\.\., 16\); got \(\)",
+    ),
+    "integers for images": (
+        lambda vae, cvae: vae.encode((255 * X).byte()),
+        r"Images must be floating point; got torch.uint8",
+    ),
+    "no images": (lambda vae, cvae: vae.encode(X[:0]), r"got the empty shape \(0, 16\)"),
+    "bytes for grey": (
+        lambda vae, cvae: vae.encode(255 * X),
+        r"in \[0, 1\] for the bernoulli likelihood; these lie in \[",
+    ),
+    "grey below black": (
+        lambda vae, cvae: vae.encode(X - 1),
+        r"in \[0, 1\] for the bernoulli likelihood; these lie in \[-",
+    ),
+    "NaN": (lambda vae, cvae: vae.encode(X.index_fill(0, torch.tensor(1), math.nan)), NOT_FINITE),
+    "infinity": (lambda vae, cvae: vae.encode(X.index_fill(0, torch.tensor(1), math.inf)), NOT_FINITE),
+    "codes of another width": (
+        lambda vae, cvae: vae.decode(torch.zeros(3, 5)),
+        r"Codes must have shape \(\.\.\., 2\); got \(3, 5\)",
+    ),
+    "integers for codes": (lambda vae, cvae: vae.decode(Z.long()), r"Codes must be floating point; got torch.int64"),
+    "no codes": (lambda vae, cvae: vae.decode(Z[:0]), r"got the empty shape \(0, 2\)"),
+    "a superfluous label": (lambda vae, cvae: vae.encode(X, 3), r"has no labels \(num_labels=0\); leave y out"),
+    "a superfluous label to sample": (
+        lambda vae, cvae: vae.sample(2, 3),
+        r"has no labels \(num_labels=0\); leave y out",
+    ),
+    "a missing label": (lambda vae, cvae: cvae.encode(X), r"is conditional: give y, labels from 0 to 9"),
+    "a missing label to sample": (lambda vae, cvae: cvae.sample(2), r"is conditional: give y, labels from 0 to 9"),
+    "a label past the last": (lambda vae, cvae: cvae.encode(X, 10), LABELS + r"\[10\]"),
+    "a negative label": (lambda vae, cvae: cvae.decode(Z, torch.tensor([0, -1, 9])), LABELS + r"\[-1, 0, 9\]"),
+    "labels in floating point": (
+        lambda vae, cvae: cvae.encode(X, torch.tensor([0.0, 1.0, 2.0])),
+        LABELS + "torch.float32",
+    ),
+    "labels that are true or false": (
+        lambda vae, cvae: cvae.encode(X, torch.tensor([True, False, True])),
+        LABELS + "torch.bool",
+    ),
+    "too many labels": (
+        lambda vae, cvae: cvae.encode(X, torch.arange(4)),
+        r"of shape \(4,\) do not fit a batch of shape \(3,\)",
+    ),
+    "too many labels for the codes": (
+        lambda vae, cvae: cvae.decode(Z, torch.arange(4)),
+        r"of shape \(4,\) do not fit a batch of shape \(3,\)",
+    ),
+    "more labels than samples": (
+        lambda vae, cvae: cvae.sample(1, torch.arange(4)),
+        r"Give one label or 1, .* got shape \(4,\)",
+    ),
+    "labels in a column": (
+        lambda vae, cvae: cvae.sample(4, torch.zeros(4, 1).long()),
+        r"Give one label or 4, .* got shape \(4, 1\)",
+    ),
+    "no samples": (lambda vae, cvae: vae.sample(0), r"at least 1 image; got n=0"),
+    "no latent dimension": (lambda vae, cvae: CVAE(16, latent_dim=0), r"Sizes must be at least 1.* got .*latent_dim=0"),
+    "an empty layer": (lambda vae, cvae: CVAE(16, (8, 0)), r"Sizes must be at least 1.* got .*hidden_sizes=\(8, 0\)"),
+    "no noise": (lambda vae, cvae: CVAE(16, sigma_G=0), r"sigma_G above 0; got .*sigma_G=0"),
+    "an unknown likelihood": (
+        lambda vae, cvae: CVAE(16, likelihood="poisson"),
+        r"Unknown likelihood 'poisson'; known: bernoulli, cont",
+    ),
+    "an unknown body": (lambda vae, cvae: CVAE(16, body="transformer"), r"Unknown body 'transformer'; known: mlp"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_ends_in_a_sentence_to_act_on(call, message):
     with pytest.raises(ValueError, match=message):
         call(small(), small(10))

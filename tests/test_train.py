@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 import sys
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks import training as benchmark
 from cvae_lib import CVAE, RECIPES, ImageSet, Recipe, evaluate, fit, load, train
 from cvae_lib.__main__ import main
 from cvae_lib.model import LIKELIHOODS
@@ -84,6 +86,24 @@ def test_a_step_is_adams_on_the_mean_loss_and_counts_only_afterwards(num_labels)
             weight -= 0.01 * weight.grad / (weight.grad.abs() + 1e-8)
     assert history[1].loss == pytest.approx(sum(loss_by_hand(by_hand, data)), rel=1e-6)
     assert history[1].loss < history[0].loss - 0.01
+
+
+def test_every_epoch_takes_every_image_once_in_a_new_order(monkeypatch):
+    batches = []
+    terms = train.elbo_terms
+    monkeypatch.setattr(train, "elbo_terms", lambda model, x, y: batches.append((x, y)) or terms(model, x, y))
+    data = noise()
+    fit(small(3), data, epochs=2, batch_size=32)
+    assert [len(x) for x, _ in batches] == [32, 32, 6, 32, 32, 6]
+    orders = []
+    for epoch in (batches[:3], batches[3:]):
+        x, y = (torch.cat(parts) for parts in zip(*epoch, strict=True))
+        orders.append(torch.cdist(x, data.images).argmin(1))
+        assert torch.equal(data.labels[orders[-1]], y)
+        assert sorted(orders[-1].tolist()) == list(range(70))
+    first, second = orders
+    assert first.tolist() != sorted(first.tolist())
+    assert not torch.equal(first, second)
 
 
 def test_held_out_columns_are_what_evaluate_says_afterwards():
@@ -249,3 +269,20 @@ def test_an_unknown_recipe_lists_the_known_ones(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         main()
     assert message in capsys.readouterr().err
+
+
+# Benchmark -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_labels", [0, 10])
+def test_the_benchmark_compares_like_with_like(monkeypatch, capsys, num_labels):
+    """From the same weights both loops reach the same loss, give or take the order of the images and the draws."""
+    monkeypatch.setenv("CVAE_DATASET", "digits")
+    benchmark.compare(epochs=4, seeds=1, num_labels=num_labels)
+    table = capsys.readouterr().out
+    assert table.startswith("Data: embedded digits train, 1,500 images; final loss on embedded digits test, 297 images")
+    loop, ours = (
+        float(re.search(rf"{name} +[\d.]+ +([\d.]+)", table)[1]) for name in ("DataLoader loop", "cvae_lib.fit")
+    )
+    assert ours == pytest.approx(loop, rel=0.02)
+    assert re.search(r"fit takes \d+\.\d\d of the loop's time", table)
