@@ -161,7 +161,7 @@ def log_likelihood_by_quadrature(
     batch = x.shape[:-1] if y is None else torch.broadcast_shapes(x.shape[:-1], y.shape)
     labels = x.new_zeros(batch, dtype=torch.int64) if y is None else y.expand(batch)
     steps = math.ceil(border / spacing)
-    axis = torch.arange(-steps, steps + 1, device=x.device) * spacing
+    axis = torch.arange(-steps, steps + 1, dtype=x.dtype, device=x.device) * spacing
     lattice = torch.cartesian_prod(axis, axis)
     result = x.new_empty(batch)
     for label in labels.unique():

@@ -1,0 +1,274 @@
+"""Importance-weighted bound and quadrature, against exact models, enumeration and other integration rules."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from exact import LinearGaussian
+from numpy.polynomial.hermite_e import hermegauss
+from scipy import stats
+
+from cvae_lib import CVAE, elbo, importance_weighted_bound, log_likelihood_by_quadrature
+
+
+@pytest.fixture
+def exact() -> LinearGaussian:
+    """One latent dimension, three pixels, two labels; the encoder is wrong on purpose, by 0.3 to 2 nats."""
+    torch.manual_seed(0)
+    return LinearGaussian()
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    """Four images of three pixels."""
+    return torch.tensor([[0.3, -0.8, 0.1], [1.2, 0.4, -0.5], [-1.0, 0.2, 0.5], [0.0, 0.0, 0.0]], dtype=torch.float64)
+
+
+Y = torch.tensor([0, 1, 1, 0])
+
+
+def mean_and_error(draws: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean over the first axis and its standard error."""
+    return draws.mean(0), draws.std(0) / math.sqrt(len(draws))
+
+
+def small(likelihood: str = "bernoulli", num_labels: int = 3) -> CVAE:
+    """A float64 model of 6 pixels with a two-dimensional code, weights large enough for posteriors off the prior."""
+    torch.manual_seed(0)
+    model = CVAE(6, (8,), 2, num_labels, likelihood=likelihood, sigma_G=0.4).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2)
+    return model
+
+
+def grey(n: int = 4) -> torch.Tensor:
+    return torch.rand(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+# The closed forms used below agree with one another -------------------------------------------------------------------
+
+
+def test_in_the_exact_model_elbo_and_divergence_add_up_to_log_p(exact, x):
+    """Three formulas, written apart from one another: log p(x | y) = ELBO + KL(q || posterior)."""
+    torch.testing.assert_close(exact.elbo(x, Y) + exact.divergence(x, Y), exact.marginal(Y).log_prob(x))
+    assert (exact.divergence(x, Y) > 0.1).all()
+
+
+# ELBO <= importance-weighted bound <= log p ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_the_elbo_is_below_log_p_by_the_divergence_from_the_posterior(exact, x):
+    """40,000 draws: the mean of the estimator is log p - KL, to four standard errors, which are below 0.02 nat."""
+    draws = elbo(exact, x.expand(40_000, 4, 3), Y)
+    mean, error = mean_and_error(draws)
+    expected = exact.marginal(Y).log_prob(x) - exact.divergence(x, Y)
+    assert (error < 0.02).all()
+    assert ((mean - expected).abs() < 4 * error).all()
+
+
+@torch.no_grad()
+def test_the_bounds_are_ordered_in_expectation_and_tend_to_log_p(exact, x):
+    """ELBO = L_1 < L_4 < L_16 < log p, each step clearer than its error; L_1000 has arrived."""
+    exact_value = exact.marginal(Y).log_prob(x)
+    means, errors = [], []
+    for num_samples, repetitions in ((1, 40_000), (4, 40_000), (16, 40_000), (1000, 1_000)):
+        draws = importance_weighted_bound(exact, x.expand(repetitions, 4, 3), Y, num_samples)
+        mean, error = mean_and_error(draws)
+        means.append(mean)
+        errors.append(error)
+    assert ((means[0] - exact.elbo(x, Y)).abs() < 4 * errors[0]).all()
+    for lower, higher, e, f in zip(means[:2], means[1:3], errors[:2], errors[1:3], strict=True):
+        assert (higher - lower > 4 * (e**2 + f**2).sqrt()).all()
+    assert (exact_value - means[2] > 4 * errors[2]).all()
+    torch.testing.assert_close(means[3], exact_value, atol=0.03, rtol=0)  # standard errors up to 0.004
+
+
+@torch.no_grad()
+def test_the_mean_weight_is_unbiased_for_p(exact, x):
+    """Without the logarithm there is no bias: E[exp L_K] = p(x | y) for every K."""
+    for num_samples in (1, 4):
+        ratio = (
+            importance_weighted_bound(exact, x.expand(100_000, 4, 3), Y, num_samples) - exact.marginal(Y).log_prob(x)
+        ).exp()
+        mean, error = mean_and_error(ratio)
+        assert ((mean - 1).abs() < 4 * error).all()
+
+
+def test_with_the_true_posterior_every_single_draw_is_log_p(exact, x):
+    """Then all weights are equal, p(x | y): no bias and no spread, whatever K and the noise."""
+    exact.make_encoder_exact()
+    torch.testing.assert_close(exact.divergence(x, Y), torch.zeros(4, dtype=torch.float64))
+    for num_samples in (1, 5):
+        torch.testing.assert_close(importance_weighted_bound(exact, x, Y, num_samples), exact.marginal(Y).log_prob(x))
+
+
+def test_the_bound_with_given_noise_is_the_formula(exact, x):
+    """scipy's densities, and a sum over two draws taken without log-sum-exp."""
+    noise = torch.tensor([0.3, -1.1], dtype=torch.float64).reshape(2, 1, 1).expand(2, 4, 1)
+    with torch.no_grad():
+        mean, sd = exact.proposal(x, Y)
+        z = (mean + sd * noise).numpy()
+        log_p = stats.norm.logpdf(x.numpy(), z @ exact.w.numpy().T + exact.offset(Y).numpy(), exact.s).sum(-1)
+        weights = np.exp(log_p + stats.norm.logpdf(z)[..., 0] - stats.norm.logpdf(z, mean, sd)[..., 0])
+        bound = importance_weighted_bound(exact, x, Y, noise=noise)
+    np.testing.assert_allclose(bound, np.log(weights.mean(0)), rtol=1e-12)
+
+
+def test_a_bound_far_below_the_range_of_exp_is_finite():
+    """400 pixels of probability 1e-9 each: the weights underflow to 0 in any float, their logarithms do not."""
+    model = CVAE(400, (), 1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.decoder.body.first.bias.fill_(-20.7)
+    bound = importance_weighted_bound(model, torch.ones(1, 400), num_samples=3).item()
+    assert bound == pytest.approx(-400 * 20.7, rel=1e-5)
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+def gradients(model: LinearGaussian, value: torch.Tensor) -> torch.Tensor:
+    """The gradient with respect to all weights, flattened."""
+    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(model.parameters()))])
+
+
+def estimated(model: LinearGaussian, x: torch.Tensor, bound, num_samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard error of a bound's gradient, over 100 batches of 400 draws per image."""
+    batches = [bound(model, x.expand(400, 4, 3), Y, num_samples).mean(0).sum() for _ in range(100)]
+    return mean_and_error(torch.stack([gradients(model, batch) for batch in batches]))
+
+
+def expected_two_sample_bound(model: LinearGaussian, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """E[log (w_1 + w_2) / 2] by Gauss-Hermite quadrature over both draws, from the model's matrices."""
+    nodes, weights = (torch.from_numpy(value) for value in hermegauss(40))
+    weights = weights / weights.sum()
+    mean, sd = model.proposal(x, y)
+    z = mean + sd * nodes[:, None, None]  # (40, images, 1)
+    error = (x - z @ model.w.T - model.offset(y)).square().sum(-1)
+    log_ratio = -error / (2 * model.s**2) - 0.5 * z[..., 0] ** 2 + 0.5 * nodes[:, None] ** 2 + torch.log(sd[..., 0])
+    log_weight = log_ratio - model.pixels * math.log(math.sqrt(2 * math.pi) * model.s)
+    both = torch.logaddexp(log_weight[:, None], log_weight[None]) - math.log(2)
+    return (weights[:, None, None] * weights[None, :, None] * both).sum((0, 1))
+
+
+@pytest.mark.parametrize(
+    ("bound", "num_samples", "oracle"),
+    [
+        (elbo, 1, LinearGaussian.elbo),
+        (elbo, 3, LinearGaussian.elbo),
+        (importance_weighted_bound, 1, LinearGaussian.elbo),
+        (importance_weighted_bound, 2, expected_two_sample_bound),
+    ],
+)
+def test_the_gradient_of_an_estimator_is_the_gradient_of_its_bound(exact, x, bound, num_samples, oracle):
+    """For every weight of encoder and decoder, to 4.5 standard errors; the errors are small against the gradient."""
+    torch.manual_seed(1)
+    mean, error = estimated(exact, x, bound, num_samples)
+    expected = gradients(exact, oracle(exact, x, Y).sum())
+    assert ((mean - expected).abs() <= 4.5 * error + 1e-9).all()
+    assert error.norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize("bound", [elbo, importance_weighted_bound])
+def test_with_the_true_posterior_the_gradient_is_that_of_log_p(exact, x, bound):
+    """There a bound touches log p: the decoder's gradients agree and the encoder's vanish."""
+    torch.manual_seed(1)
+    exact.make_encoder_exact()
+    mean, error = estimated(exact, x, bound, 3)
+    log_p = exact.marginal(Y).log_prob(x).sum()
+    expected = torch.autograd.grad(log_p, list(exact.parameters()), allow_unused=True)
+    expected = torch.cat(
+        [
+            torch.zeros_like(p).flatten() if g is None else g.flatten()
+            for p, g in zip(exact.parameters(), expected, strict=True)
+        ]
+    )
+    assert ((mean - expected).abs() <= 4.5 * error + 1e-9).all()
+    assert error.norm() < 0.05 * expected.norm()
+
+
+# Quadrature -----------------------------------------------------------------------------------------------------------
+
+
+def test_quadrature_is_log_p_in_the_exact_model():
+    """A full-rank Gaussian in four pixels: no other approximation in between."""
+    model = LinearGaussian(latent_dim=2, pixels=4)
+    x = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    y = torch.arange(2)
+    value = log_likelihood_by_quadrature(model, x[:, None], y)
+    torch.testing.assert_close(value, model.marginal(y).log_prob(x[:, None]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "gaussian"])
+def test_quadrature_agrees_with_gauss_hermite(likelihood):
+    """Another rule, another order of summation, `log_prob` of the decoder itself; grey pixels."""
+    model, x, y = small(likelihood), grey(), torch.tensor([0, 2, 1, 1])
+    nodes, weights = (torch.from_numpy(value) for value in hermegauss(60))
+    z = torch.cartesian_prod(nodes, nodes)
+    log_weight = torch.cartesian_prod(weights, weights).log().sum(-1) - math.log(2 * math.pi)
+    with torch.no_grad():
+        log_p = model.decode(z[:, None], y).log_prob(x).sum(-1)
+    expected = (log_p + log_weight[:, None]).logsumexp(0)
+    torch.testing.assert_close(log_likelihood_by_quadrature(model, x, y), expected, atol=2e-3, rtol=0)
+
+
+def test_on_black_and_white_pixels_the_probabilities_of_all_images_add_up_to_one():
+    """Six pixels have 64 images: p(x | y) is a distribution over them, for every label."""
+    images = torch.tensor(list(product((0.0, 1.0), repeat=6)), dtype=torch.float64)
+    total = log_likelihood_by_quadrature(small(), images[:, None], torch.arange(3)).logsumexp(0)
+    torch.testing.assert_close(total, torch.zeros(3, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_on_grey_pixels_the_value_is_at_most_the_expected_log_p_of_the_binarised_image():
+    """Jensen, with the expectation over all 64 black-and-white images written out."""
+    model, x, y = small(), grey(), torch.tensor([0, 2, 1, 1])
+    binary = torch.tensor(list(product((0.0, 1.0), repeat=6)), dtype=torch.float64)
+    probability = (x[:, None] * binary + (1 - x[:, None]) * (1 - binary)).prod(-1)  # (images, 64)
+    log_p = log_likelihood_by_quadrature(model, binary[None].expand(4, 64, 6), y[:, None])
+    expected = (probability * log_p).sum(-1)
+    value = log_likelihood_by_quadrature(model, x, y)
+    assert (value < expected).all()
+
+
+def test_shapes_broadcast_like_those_of_a_bound():
+    model, x = small(), grey()
+    table = log_likelihood_by_quadrature(model, x[:, None], torch.arange(3))
+    assert table.shape == (4, 3)
+    torch.testing.assert_close(log_likelihood_by_quadrature(model, x[2], torch.tensor(1)), table[2, 1])
+    y = torch.tensor([0, 2, 1, 1])
+    torch.testing.assert_close(log_likelihood_by_quadrature(model, x, y), table[torch.arange(4), y])
+    assert log_likelihood_by_quadrature(small(num_labels=0), x).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (CVAE(6, (8,), 3), {}, "code of two dimensions; this model has 3"),
+        (small(num_labels=0), {"border": 0}, "border and spacing must be above 0"),
+        (small(num_labels=0), {"spacing": math.nan}, "border and spacing must be above 0"),
+        (small(), {}, "is conditional: give y"),
+    ],
+)
+def test_quadrature_refuses_what_it_cannot_do(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        log_likelihood_by_quadrature(model, grey(), **arguments)
+
+
+def test_quadrature_refuses_a_likelihood_it_does_not_know():
+    model = small(num_labels=0)
+    model.decoder.forward = lambda z, y: torch.distributions.Laplace(model.decoder.body(z, y), 1.0)
+    with pytest.raises(ValueError, match="this model has Laplace"):
+        log_likelihood_by_quadrature(model, grey())
+
+
+def test_fewer_than_one_sample_is_refused(exact, x):
+    with pytest.raises(ValueError, match="num_samples must be at least 1; got 0"):
+        importance_weighted_bound(exact, x, Y, 0)
+
+
+# The shipped weights --------------------------------------------------------------------------------------------------
