@@ -1,16 +1,21 @@
 """The reference pages say what the library, the chapters, the tests and the weights say."""
 
+import hashlib
 import inspect
+import json
 import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
-from book_fixture import Book, _built_book  # noqa: F401  (a fixture)
+from book_fixture import Book, _built_book  # noqa: F401  (the fixture built_book)
 from bs4 import BeautifulSoup, Tag
 
 import cvae_lib
-from cvae_lib import plot
+from cvae_lib import RECIPES, dataset_name, load, plot, pretrained_names
+from cvae_lib.data import MNIST_FILES
+from cvae_lib.model import WEIGHTS
 
 
 @cache
@@ -73,3 +78,47 @@ def test_names_in_docstrings_lead_to_their_entries(built_book: Book) -> None:
     assert {"#cvae_lib.CVAE.encode", "#cvae_lib.Decoder", "#cvae_lib.elbo_terms"} <= linked
     raw = re.findall(r"(?:Args|Returns|Raises|Source|Equations):", page.select_one("article").get_text())
     assert not raw, f"sections of docstrings that were not understood: {raw}"
+
+
+# ---- Data and weights ----
+
+
+def rows_of(page: BeautifulSoup, place: str) -> dict[str, str]:
+    """The facts in one section: name and what is said about it."""
+    rows = page.find(id=place).select("table.facts tbody tr")
+    return {words(row.th.get_text()): words(row.td.get_text(" ")) for row in rows}
+
+
+def test_the_page_of_the_data_names_the_files_that_the_library_checks(built_book: Book) -> None:
+    shown = rows_of(parsed(built_book.html / "book" / "data.html"), "mnist")
+    assert shown == {name: f"{size:,} bytes {digest}" for name, (digest, size) in MNIST_FILES.items()}
+
+
+def test_the_sizes_of_the_splits_are_those_that_load_gives(built_book: Book) -> None:
+    rows = parsed(built_book.html / "book" / "data.html").select("#splits-and-the-rule-about-the-test-set tbody tr")
+    shown = {cells[0]: cells[1:3] for cells in ([cell.get_text().strip() for cell in row.select("td")] for row in rows)}
+    assert list(shown) == ["train", "test", "fit", "validation"]
+    for split, (mnist, digits) in shown.items():
+        assert digits == f"{len(load('digits', split)):,}"
+        if dataset_name() == "mnist":
+            assert mnist == f"{len(load('mnist', split)):,}"
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_figures_of_the_weights_are_those_of_their_logs(built_book: Book, name: str) -> None:
+    """Mean and spread over seeds by numpy, from the log; the checksum of the file that loads."""
+    shown = rows_of(parsed(built_book.html / "book" / "data.html"), f"weights-{name}")
+    log = json.loads((WEIGHTS / name / "training.json").read_text())
+    last = [run["epochs"][-1] for run in log["runs"]]
+    for row, column in {
+        "training loss": "loss",
+        "test loss": "held_out_loss",
+        "test reconstruction": "held_out_reconstruction",
+        "test KL": "held_out_kl",
+    }.items():
+        values = np.array([epoch[column] for epoch in last])
+        assert shown[row] == f"{values.mean():.2f} ± {values.std(ddof=1):.2f} nats"
+    assert shown["SHA-256"] == hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
+    assert shown["seeds"].startswith(", ".join(str(seed) for seed in RECIPES[name].seeds))
+    assert f"epochs={RECIPES[name].epochs}" in shown["training"]
+    assert all(f"{argument}={value!r}" in shown["model"] for argument, value in RECIPES[name].model.items())
