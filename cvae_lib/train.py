@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm.auto import tqdm
 
-from cvae_lib.data import ImageSet, dataset_name, load
+from cvae_lib.data import ImageSet, load
 from cvae_lib.loss import ElboTerms, elbo_terms
 from cvae_lib.model import CVAE, WEIGHTS
 
@@ -169,13 +169,14 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How named weights are trained: arguments of `CVAE` and `fit`, and the seeds, of which the first is shipped."""
+    """How named weights are trained: arguments of `CVAE`, `load` and `fit`, and the seeds; the first is shipped."""
 
     model: dict[str, Any]
     epochs: int
     batch_size: int = 128
     learning_rate: float = 1e-3
     seeds: tuple[int, ...] = (0, 1, 2)
+    dataset: str = "mnist"
 
 
 RECIPES = {
@@ -219,8 +220,7 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
         ValueError: there is no recipe of that name.
     """
     recipe = _recipe(name)
-    dataset = dataset_name()
-    train, test = load(dataset, "train"), load(dataset, "test")
+    train, test = load(recipe.dataset, "train"), load(recipe.dataset, "test")
     runs: list[dict[str, Any]] = []
     for seed in recipe.seeds:
         model, history = train_recipe(name, seed, train, test)

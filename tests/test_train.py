@@ -238,8 +238,8 @@ def test_training_on_a_gpu_keeps_the_model_there_and_its_seed():
 @pytest.fixture
 def tiny(monkeypatch) -> str:
     """A recipe that takes no time, on the embedded digits."""
-    monkeypatch.setenv("CVAE_DATASET", "digits")
-    recipe = Recipe(model={"pixels": 784, "hidden_sizes": (4,), "num_labels": 10}, epochs=2, seeds=(3, 4))
+    model = {"pixels": 784, "hidden_sizes": (4,), "num_labels": 10}
+    recipe = Recipe(model=model, epochs=2, seeds=(3, 4), dataset="digits")
     monkeypatch.setitem(RECIPES, "tiny", recipe)
     return "tiny"
 

@@ -47,7 +47,7 @@ def facts(folder: Path) -> dict[str, str | nodes.literal]:
     """What there is to know about one set of weights."""
     log = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     recipe = dict(log["recipe"])
-    model, seeds = recipe.pop("model"), recipe.pop("seeds")
+    model, seeds, _ = (recipe.pop(key) for key in ("model", "seeds", "dataset"))
     weights = (folder / "model.safetensors").read_bytes()
     seconds = [sum(epoch["seconds"] for epoch in run["epochs"]) for run in log["runs"]]
     return {
