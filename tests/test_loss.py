@@ -30,7 +30,7 @@ def x() -> torch.Tensor:
 
 
 def test_kl_is_the_closed_form_and_what_monte_carlo_says(x):
-    """The formula with the logarithm of sigma, and the mean of log q - log p over 100,000 draws."""
+    """(2.8) with the logarithm of sigma, and the definition (1.9): the mean of log q - log p over 100,000 draws."""
     model = spread_out(latent_dim=3)
     kl = elbo_terms(model, x).kl
     mu, sigma = (value.detach().numpy() for value in (model.encode(x).loc, model.encode(x).scale))
@@ -44,7 +44,7 @@ def test_kl_is_the_closed_form_and_what_monte_carlo_says(x):
 
 @pytest.mark.parametrize("num_labels", [0, 3])
 def test_reconstruction_is_the_average_over_the_draws(x, num_labels):
-    """Draw by draw in the source's terms: cross-entropy of the sigmoid mean, summed over pixels."""
+    """Draw by draw (2.1): the source's cross-entropy of the sigmoid mean, summed over pixels (3.3)."""
     model = spread_out(num_labels)
     y = torch.tensor([0, 2, 1, 1, 0]) if num_labels else None
     noise = torch.randn(4, 5, 2, dtype=torch.float64)
@@ -75,6 +75,7 @@ def test_more_draws_move_the_spread_not_the_mean(x):
 
 
 def test_loss_is_the_sum_of_both_terms_and_minus_the_elbo(x):
+    """Loss (3.4) and bound (1.11) are made of the same two terms."""
     model, noise = spread_out(), torch.randn(3, 5, 2, dtype=torch.float64)
     terms = elbo_terms(model, x, noise=noise)
     assert torch.equal(terms.loss, terms.reconstruction + terms.kl)
@@ -92,7 +93,7 @@ def test_every_image_under_every_label_has_a_value_of_its_own(x):
 
 @pytest.mark.parametrize("num_labels", [0, 3])
 def test_the_elbo_falls_short_of_log_p_by_the_divergence_from_the_true_posterior(x, num_labels):
-    """With one latent dimension a sum over a fine grid gives log p(x | y) and p(z | x, y) exactly."""
+    """(1.10), (7.3): in one latent dimension a sum over a fine grid gives log p(x | y) and p(z | x, y) exactly."""
     model = spread_out(num_labels, latent_dim=1)
     y = torch.tensor([0, 2, 1, 1, 0]) if num_labels else None
     z, step = np.linspace(-10, 10, 4001, retstep=True)
@@ -111,7 +112,7 @@ def test_the_elbo_falls_short_of_log_p_by_the_divergence_from_the_true_posterior
 
 
 def test_gradients_pass_through_the_draws(x):
-    """The encoder's gradient, against finite differences of the loss while the noise stays the same."""
+    """The encoder's gradient (2.5), against finite differences of the loss while the noise of (2.4) stays the same."""
     model = spread_out()
 
     def loss(_: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ def small(num_labels: int = 0, **kwargs) -> CVAE:
 
 @pytest.mark.parametrize("num_labels", [0, 10])
 def test_the_source_documents_network_has_the_same_posterior_reconstruction_and_loss(num_labels):
-    """A concat-one-hot network at full size, its weights mapped onto ours; in float64 only rounding may differ."""
+    """(7.4) at full size: a concat-one-hot network, its weights mapped onto ours; in float64 only rounding differs."""
     torch.manual_seed(0)
     source = ConcatNetwork(num_labels).double()
     for layer in source.modules():
@@ -123,6 +123,7 @@ def likelihood_at(logit: float, likelihood: str, sigma_G: float = 0.3):
 
 @pytest.mark.parametrize("logit", LOGITS)
 def test_bernoulli_is_minus_the_cross_entropy_on_grey_pixels_too(logit):
+    """(3.3) pixel by pixel."""
     for x in (0.0, 0.3, 1.0):
         expected = -x * np.logaddexp(0, -logit) - (1 - x) * np.logaddexp(0, logit)
         log_prob = likelihood_at(logit, "bernoulli").log_prob(torch.tensor([x])).item()

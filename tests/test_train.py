@@ -71,7 +71,7 @@ def test_with_weights_that_stand_still_the_running_average_is_the_average(num_la
 
 @pytest.mark.parametrize("num_labels", [0, 3])
 def test_a_step_is_adams_on_the_mean_loss_and_counts_only_afterwards(num_labels):
-    """Adam's first step is learning_rate * g / (|g| + 1e-8); with one batch an epoch, row 2 shows its effect."""
+    """(3.4): Adam's first step is learning_rate * g / (|g| + 1e-8); with one batch an epoch, row 2 shows its effect."""
     model, data = without_width(num_labels), noise()
     history = fit(model, data, epochs=2, batch_size=len(data), learning_rate=0.01)
 
@@ -125,6 +125,7 @@ def test_without_a_held_out_set_its_columns_are_empty():
 
 
 def test_evaluate_averages_over_images_however_they_are_cut():
+    """(1.14), by the plain mean over images."""
     model = without_width(3)
     terms = evaluate(model, noise(), batch_size=32)
     assert terms.loss.item() == pytest.approx(sum(loss_by_hand(model, noise())), rel=1e-6)
