@@ -144,6 +144,16 @@ def test_the_page_works_from_a_server_in_light_and_dark(browser: Browser, served
     page.close()
 
 
+@pytest.mark.parametrize("scheme", ["file", "http"])
+def test_the_search_finds_pages(browser: Browser, built_book: Book, served: str, scheme: str) -> None:
+    home = built_book.html.as_uri() + "/" if scheme == "file" else served
+    page, complaints = opened(browser, home + "search.html?q=likelihood", home, DESK)
+    page.wait_for_selector(f"#search-results a[href*='{pages()[1].removesuffix('.html')}']")
+    page.wait_for_load_state("networkidle")
+    assert not complaints
+    page.close()
+
+
 def test_the_address_of_the_book_leads_to_its_front_page(browser: Browser, served: str) -> None:
     page = browser.new_page()
     page.goto(served)

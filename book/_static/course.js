@@ -1,4 +1,8 @@
 /* What the theme leaves out for people who read with a keyboard or a screen reader. */
+
+// A page opened from a file may not fetch other pages: there the search shows titles without excerpts.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
 document.addEventListener("DOMContentLoaded", () => {
   const each = (selector, change) => document.querySelectorAll(selector).forEach(change);
 
