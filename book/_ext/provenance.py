@@ -97,11 +97,9 @@ class TrainedWeights(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A section each."""
-        root = Path(self.env.srcdir)
+        self.env.note_reread()  # in every build: there may be new weights
         found = []
-        for log in sorted((root / "cvae_lib" / "weights").glob("*/training.json")):
-            for file in log.parent.iterdir():
-                self.env.note_dependency(str(file.relative_to(root)))
+        for log in sorted((Path(self.env.srcdir) / "cvae_lib" / "weights").glob("*/training.json")):
             name = log.parent.name
             section = nodes.section("", nodes.title("", "", nodes.literal("", name)), ids=[f"weights-{name}"], names=[])
             section += table([list(row) for row in facts(log.parent).items()], ["what", "value"])
