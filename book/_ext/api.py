@@ -168,7 +168,7 @@ def described(text: str) -> list[nodes.Node]:
         elif block.startswith("    "):
             found.append(nodes.literal_block(dedent(block), dedent(block), language="none", classes=["api-formula"]))
         else:
-            found.append(items(block))
+            found.append(items(block) if block[0].islower() else nodes.paragraph("", "", *inline(block)))
     return found
 
 
