@@ -1,6 +1,7 @@
 """The generative classifier, against a plain loop, exact Bayes classifiers and scikit-learn's metrics."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 
 from cvae_lib import CVAE, GenerativeClassifier, classifier, dataset_name, load
 from cvae_lib.classifier import BOUNDS
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -265,3 +268,26 @@ def test_bad_images_end_in_a_sentence(model, images, message, bound):
 def test_score_needs_a_label_for_each_image(model, x):
     with pytest.raises(ValueError, match=r"one label per image; got labels of shape \(1,\)"):
         GenerativeClassifier(model).score(x, [1])
+
+
+# The benchmark --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_the_benchmarks_loop_classifies_with_the_same_model(shipped, monkeypatch):
+    """Its concat-one-hot network has the posterior and the image of the weights it was made from."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from classification import source_loop, source_network
+
+    network = source_network(shipped)
+    x, y = torch.rand(10, 784), torch.arange(10)
+    mu, log_var = network.encode(x, y)
+    posterior = shipped.encode(x, y)
+    torch.testing.assert_close(mu, posterior.loc, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(log_var, posterior.variance.log(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network.decode(mu, y), shipped.decode(posterior.loc, y).mean, rtol=1e-4, atol=1e-4)
+
+    data = load(dataset_name(), "test")
+    seconds, accuracy = source_loop(network, torch.utils.data.TensorDataset(data.images[:50], data.labels[:50]))
+    assert seconds > 0
+    assert abs(accuracy - GenerativeClassifier(shipped, "reconstruction").score(*(part[:50] for part in data))) <= 0.1
