@@ -8,8 +8,6 @@ endif
 BOOK_READY := .venv/book-ready
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Progress bars belong to people who watch a run, not to stored outputs and logs.
-QUIET := TQDM_DISABLE=1 PYTHONWARNINGS=
 
 .PHONY: help book test run weights bench lint lock repository clean
 
@@ -22,16 +20,16 @@ book: $(BOOK_READY)  ## build the book from the committed outputs into _build/ht
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
 test: $(READY)  ## run every test: library, notebooks, book, browser
-	$(QUIET) $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 run: $(READY)  ## execute the notebooks in place on MNIST (NOTEBOOKS=... for some)
-	$(QUIET) $(BIN)/python notebooks/run.py $(NOTEBOOKS)
+	$(BIN)/python notebooks/run.py $(NOTEBOOKS)
 
 weights: $(READY)  ## train the named recipes (RECIPES=... for some) and store the weights
 	$(BIN)/python -m cvae_lib weights $(RECIPES)
 
 bench: $(READY)  ## time things side by side
-	for script in benchmarks/*.py; do $(QUIET) $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/*.py; do TQDM_DISABLE=1 $(BIN)/python $$script || exit 1; done
 
 lint: $(READY)  ## style, types and spelling
 	$(BIN)/ruff check .

@@ -91,7 +91,11 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=model.device.type in ("cpu", "cuda"))
     history = History()
     steps = -(-len(x) // batch_size)
-    with _seeded(seed, model.device), tqdm(total=epochs * steps, unit="batch") as progress:
+    quiet = bool(os.environ.get("TQDM_DISABLE"))  # tqdm itself does not look at it in a notebook
+    with (
+        _seeded(seed, model.device),
+        tqdm(total=epochs * steps, unit="batch", disable=quiet) as progress,
+    ):
         try:
             for epoch in range(1, epochs + 1):
                 start = time.perf_counter()

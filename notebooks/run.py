@@ -6,6 +6,7 @@ What changes from run to run without a reason (widget state, time stamps of cell
 that fails keeps its old outputs.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ def run(path: Path) -> float:
     start = time.perf_counter()
     client = NotebookClient(
         notebook,
-        timeout=3600,
+        timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(HERE)}},
         record_timing=False,
@@ -43,6 +44,7 @@ def main() -> None:
     """Run what the command line names."""
     if dataset_name() != "mnist":
         sys.exit("The committed outputs come from MNIST: leave CVAE_DATASET unset.")
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars are for people who watch, not for stored outputs
     for path in [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb")):
         print(f"{path.name}: {run(path):.0f} s", flush=True)
 

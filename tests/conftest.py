@@ -29,6 +29,7 @@ def _choose_data() -> str:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The first line of a run says which data it uses; outputs that come from MNIST are compared on MNIST only."""
     print(f"Data: {_choose_data()}")
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars are for people; stored outputs have none
     if dataset_name() != "mnist":
         session.config.option.nbval_lax = True
         session.config.option.nbval = False
