@@ -44,6 +44,8 @@ class GenerativeClassifier:
 
     Raises:
         ValueError: an argument is none of the above, or bound and model do not go together.
+
+    Equations: (9.1), (9.2)
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class GenerativeClassifier:
 
         Raises:
             ValueError: x is no such thing, or its values do not fit the model.
+
+        Equations: (9.4), (9.7), (9.9)
         """
         x = self._images(x)
         self.model.eval()
@@ -94,7 +98,10 @@ class GenerativeClassifier:
         return torch.cat([self._score(chunk, labels, samples) for chunk in x.split(images)])
 
     def predict_log_proba(self, x: ArrayLike | Tensor) -> NDArray[np.float64]:
-        """log p(y | x), shape (images, labels): log-likelihood plus log prior, normalised by log-sum-exp."""
+        """log p(y | x), shape (images, labels): log-likelihood plus log prior, normalised by log-sum-exp.
+
+        Equations: (9.1), (9.3)
+        """
         log_joint = self.log_likelihood(x).double() + self.log_prior
         return log_joint.log_softmax(-1).cpu().numpy()
 
@@ -103,7 +110,10 @@ class GenerativeClassifier:
         return np.exp(self.predict_log_proba(x))
 
     def predict(self, x: ArrayLike | Tensor) -> NDArray[np.int64]:
-        """The label of largest p(y | x) for each image, shape (images,)."""
+        """The label of largest p(y | x) for each image, shape (images,).
+
+        Equations: (9.2)
+        """
         return self.classes_[self.predict_log_proba(x).argmax(-1)]  # type: ignore[no-any-return]
 
     def score(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> float:
@@ -137,10 +147,8 @@ class GenerativeClassifier:
         """Standard normal draws (K, images, 1, latent_dim), from each image's bytes and the seed."""
         shape = (self.num_samples, self.model.latent_dim)
         generator = torch.Generator()
-        draws = [
-            torch.randn(shape, generator=generator.manual_seed(zlib.crc32(image.tobytes(), self.seed)))
-            for image in x.cpu().numpy()
-        ]
+        seeds = (zlib.crc32(image.tobytes(), self.seed) for image in x.cpu().numpy())
+        draws = [torch.randn(shape, generator=generator.manual_seed(seed)) for seed in seeds]
         return torch.stack(draws, 1)[:, :, None].to(x.device)
 
     def _score(self, x: Tensor, labels: Tensor, samples: int) -> Tensor:

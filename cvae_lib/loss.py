@@ -104,14 +104,15 @@ def importance_weighted_bound(
     Raises:
         ValueError: num_samples is below 1, or x or y does not fit the model.
 
+    Equations: (9.7), (9.8)
+
     Source: Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8.
     """
     posterior = model.encode(x, y)
     z = _draw(posterior, num_samples, noise)  # (K, ..., latent_dim)
-    log_weights = (
-        model.decode(z, y).log_prob(x).sum(-1) + model.prior.log_prob(z).sum(-1) - posterior.log_prob(z).sum(-1)
-    )  # (K, ...)
-    return log_weights.logsumexp(0) - math.log(len(z))  # type: ignore[no-any-return]
+    log_joint = model.decode(z, y).log_prob(x).sum(-1) + model.prior.log_prob(z).sum(-1)  # (K, ...)
+    log_weights: Tensor = log_joint - posterior.log_prob(z).sum(-1)
+    return log_weights.logsumexp(0) - math.log(len(z))
 
 
 def _draw(posterior: Normal, num_samples: int, noise: Tensor | None) -> Tensor:
@@ -154,7 +155,7 @@ def log_likelihood_by_quadrature(
     Raises:
         ValueError: the code has not two dimensions, border or spacing is not above 0, or x or y does not fit.
 
-    Equations: (1.1), (7.1)
+    Equations: (1.1), (7.1), (9.9), (9.12)
     """
     if model.latent_dim != 2:
         raise ValueError(f"Quadrature needs a code of two dimensions; this model has {model.latent_dim}.")

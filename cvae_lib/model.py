@@ -87,6 +87,8 @@ class ContinuousBernoulli(TorchContinuousBernoulli):
 
     torch computes both from probabilities, which float32 rounds to 0 or 1: beyond a logit of 16 its density
     no longer integrates to 1.
+
+    Equations: (9.11)
     """
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def test_the_elbo_is_below_log_p_by_the_divergence_from_the_posterior(exact, x):
 
 @torch.no_grad()
 def test_the_bounds_are_ordered_in_expectation_and_tend_to_log_p(exact, x):
-    """ELBO = L_1 < L_4 < L_16 < log p, each step clearer than its error; L_1000 has arrived."""
+    """(9.8): ELBO = L_1 < L_4 < L_16 < log p, each step clearer than its error; L_1000 has arrived."""
     exact_value = exact.marginal(Y).log_prob(x)
     means, errors = [], []
     for num_samples, repetitions in ((1, 40_000), (4, 40_000), (16, 40_000), (1000, 1_000)):
@@ -107,7 +107,7 @@ def test_with_the_true_posterior_every_single_draw_is_log_p(exact, x):
 
 
 def test_the_bound_with_given_noise_is_the_formula(exact, x):
-    """scipy's densities, and a sum over two draws taken without log-sum-exp."""
+    """(9.7) with scipy's densities, and a sum over two draws taken without log-sum-exp."""
     noise = torch.tensor([0.3, -1.1], dtype=torch.float64).reshape(2, 1, 1).expand(2, 4, 1)
     with torch.no_grad():
         mean, sd = exact.proposal(x, Y)
@@ -206,7 +206,7 @@ def test_quadrature_is_log_p_in_the_exact_model():
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "gaussian"])
 def test_quadrature_agrees_with_gauss_hermite(likelihood):
-    """Another rule, another order of summation, `log_prob` of the decoder itself; grey pixels."""
+    """(9.9) by another rule, another order of summation, `log_prob` of the decoder itself; (9.12) on grey pixels."""
     model, x, y = small(likelihood), grey(), torch.tensor([0, 2, 1, 1])
     nodes, weights = (torch.from_numpy(value) for value in hermegauss(60))
     z = torch.cartesian_prod(nodes, nodes)
@@ -225,7 +225,7 @@ def test_on_black_and_white_pixels_the_probabilities_of_all_images_add_up_to_one
 
 
 def test_on_grey_pixels_the_value_is_at_most_the_expected_log_p_of_the_binarised_image():
-    """Jensen, with the expectation over all 64 black-and-white images written out."""
+    """(9.14), with the expectation over all 64 black-and-white images written out."""
     model, x, y = small(), grey(), torch.tensor([0, 2, 1, 1])
     binary = torch.tensor(list(product((0.0, 1.0), repeat=6)), dtype=torch.float64)
     probability = (x[:, None] * binary + (1 - x[:, None]) * (1 - binary)).prod(-1)  # (images, 64)

@@ -88,7 +88,7 @@ def test_the_shipped_model_gives_what_a_plain_loop_computes(shipped, bound):
 
 
 def test_with_quadrature_it_is_the_bayes_classifier():
-    """Gaussian classes whose densities are known: p(y | x) to six digits, with unequal class frequencies."""
+    """(9.1) for Gaussian classes whose densities are known, to five digits, with unequal class frequencies."""
     exact = LinearGaussian(latent_dim=2, pixels=4, num_labels=3)
     prior = torch.tensor([0.5, 0.3, 0.2])
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
@@ -99,7 +99,7 @@ def test_with_quadrature_it_is_the_bayes_classifier():
 
 
 def test_the_prior_adds_its_logarithm(model, x):
-    """Bayes' rule twice: with the uniform prior, and reweighted by hand."""
+    """Bayes' rule (9.1) twice: with the uniform prior, and reweighted by hand."""
     prior = np.array([0.7, 0.2, 0.1])
     uniform, weighted = (GenerativeClassifier(model, prior=p).predict_proba(x) for p in (None, prior))
     np.testing.assert_allclose(weighted, uniform * prior / (uniform * prior).sum(1, keepdims=True), rtol=1e-9)
@@ -209,7 +209,7 @@ def test_lists_arrays_doubles_and_integers_are_images_too(model, x):
 
 
 def test_probabilities_too_small_for_a_float_keep_their_logarithm(shipped):
-    """A black image under "1" and under "0": hundreds of nats apart, where exp gives 0."""
+    """(9.3) on a black image under "1" and under "0": hundreds of nats apart, where exp gives 0."""
     scores = GenerativeClassifier(shipped, "elbo").log_likelihood(torch.zeros(1, 784))
     log_p = GenerativeClassifier(shipped, "elbo").predict_log_proba(torch.zeros(1, 784))
     assert np.isfinite(log_p).all()

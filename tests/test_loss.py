@@ -75,7 +75,7 @@ def test_more_draws_move_the_spread_not_the_mean(x):
 
 
 def test_loss_is_the_sum_of_both_terms_and_minus_the_elbo(x):
-    """Loss (3.4) and bound (1.11) are made of the same two terms."""
+    """Loss (3.4) and bound (1.11) are made of the same two terms; the first alone is the ELBO plus the KL (9.6)."""
     model, noise = spread_out(), torch.randn(3, 5, 2, dtype=torch.float64)
     terms = elbo_terms(model, x, noise=noise)
     assert torch.equal(terms.loss, terms.reconstruction + terms.kl)

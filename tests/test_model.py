@@ -132,7 +132,7 @@ def test_bernoulli_is_minus_the_cross_entropy_on_grey_pixels_too(logit):
 
 @pytest.mark.parametrize("logit", LOGITS)
 def test_continuous_bernoulli_is_the_density_that_quadrature_normalises(logit):
-    """Density proportional to exp(logit x) on [0, 1]; confident pixels as well (torch's own fails beyond 16)."""
+    """(9.11): proportional to exp(logit x) on [0, 1]; confident pixels as well (torch's own fails beyond 16)."""
     pixel = likelihood_at(logit, "continuous_bernoulli")
     total, mean = (integrate.quad(lambda x, k=k: x**k * math.exp(logit * x), 0, 1)[0] for k in (0, 1))
     for x in (0.0, 0.3, 1.0):
