@@ -4,18 +4,23 @@ import hashlib
 import inspect
 import json
 import re
+import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from book_fixture import Book, _built_book  # noqa: F401  (the fixture built_book)
+from book_fixture import ROOT, Book, _built_book, pages  # noqa: F401  (the fixture built_book)
 from bs4 import BeautifulSoup, Tag
 
 import cvae_lib
 from cvae_lib import RECIPES, dataset_name, load, plot, pretrained_names
 from cvae_lib.data import MNIST_FILES
 from cvae_lib.model import WEIGHTS
+
+sys.path.append(str(ROOT / "book" / "_ext"))
+import equations
 
 
 @cache
@@ -78,6 +83,95 @@ def test_names_in_docstrings_lead_to_their_entries(built_book: Book) -> None:
     assert {"#cvae_lib.CVAE.encode", "#cvae_lib.Decoder", "#cvae_lib.elbo_terms"} <= linked
     raw = re.findall(r"(?:Args|Returns|Raises|Source|Equations):", page.select_one("article").get_text())
     assert not raw, f"sections of docstrings that were not understood: {raw}"
+    items = {words(item.get_text()) for item in page.select("dl.api-items > dt")}
+    assert {"num_samples", "ValueError", "importance_weighted", "reconstruction, kl, loss"} <= items
+    assert not {"Accuracy", "Training"} & items, "sentences with a colon are no items"
+
+
+# ---- Equations ----
+
+
+def chapters() -> dict[str, list[dict]]:
+    """The cells of every chapter that the book shows."""
+    shown = [page.removesuffix(".html") for page in pages() if page.startswith("notebooks/")]
+    return {page: json.loads((ROOT / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"] for page in shown}
+
+
+def numbers() -> list[str]:
+    """The number of every equation in the chapters, as written."""
+    prose = [
+        "".join(cell["source"]) for cells in chapters().values() for cell in cells if cell["cell_type"] == "markdown"
+    ]
+    return re.findall(r"\\tag\{([^}]*)\}", "\n".join(prose))
+
+
+def test_no_two_equations_have_the_same_number() -> None:
+    repeated = [number for number, count in Counter(numbers()).items() if count > 1]
+    assert not repeated, f"two equations have the number {repeated}"
+
+
+def test_every_quoted_equation_exists_and_every_equation_is_checked() -> None:
+    """Numbers in docstrings of the library and the tests; a function, a test or a cell for each number."""
+    known, faults = equations.equations(ROOT, list(chapters()))
+    assert list(known) == numbers()
+    faults += equations.faults_of_quotes(known, equations.functions(ROOT) + equations.tests(ROOT))
+    assert not faults, "\n".join(faults)
+
+
+def test_every_row_leads_to_its_equation_its_functions_and_its_checks(built_book: Book) -> None:
+    """Row by row: the anchors exist, and what they lead to is the equation, the cell, the function, the test."""
+    folder = built_book.html / "book"
+    rows = parsed(folder / "equations.html").select("table.equations tbody tr")
+    assert [row.select_one("th").get_text().strip() for row in rows] == [f"({number})" for number in numbers()]
+    for row in rows:
+        links = row.select("a")
+        assert len(links) > 1, f"{links[0].get_text()} leads nowhere but to itself"
+        number = links[0].get_text()
+        for link in links:
+            page, anchor = link["href"].split("#")
+            target = parsed((folder / page).resolve() if page else folder / "equations.html").find(id=anchor)
+            assert target, f"{number}: {link['href']} leads nowhere"
+            if link is links[0]:
+                assert f"\\tag{{{number.strip('()')}}}" in target.get_text()
+            elif "cell-" in anchor:
+                assert "cell" in target["class"]
+                assert target.select_one(".cell_input")
+            elif not page:
+                assert f"def {link.get_text()}(" in target.get_text()
+                assert number in target.get_text()
+            else:
+                assert number in target.find_next_sibling("dd").get_text()
+
+
+def test_a_number_in_running_text_leads_to_its_equation(built_book: Book) -> None:
+    links = parsed(built_book.html / "notebooks" / "03_vae.html").select("article a[href$='equation-3-3']")
+    assert {link.get_text() for link in links} == {"(3.3)"}
+
+
+def test_faults_of_equations_are_found(tmp_path: Path) -> None:
+    """One of each: a number twice, one of another chapter, one outside of a formula, one unknown, one unchecked."""
+
+    def chapter(number: int, *cells: str) -> str:
+        sources = [f"# {number}. Title", *cells]
+        notebook = [
+            {"cell_type": "code" if text.startswith("x =") else "markdown", "source": text, "metadata": {}}
+            for text in sources
+        ]
+        (tmp_path / f"{number}.ipynb").write_text(json.dumps({"cells": notebook}))
+        return str(number)
+
+    pages = [chapter(1, "$$ a \\tag{1.1} $$", "x = 1", "$$ b \\tag{1.1} $$ and $$ c \\tag{2.1} $$")]
+    pages += [chapter(2, "\\tag{2.2}", "$$ d \\tag{2.3} $$", "## Next", "x = 2")]
+    known, faults = equations.equations(tmp_path, pages)
+    assert {number: equation.check for number, equation in known.items()} == {"1.1": 2, "2.1": None, "2.3": None}
+    assert [fault.split(":")[0] for fault in faults] == [
+        "(1.1) is the number of two equations",
+        "1",
+        "2, cell 1",
+    ]
+    quote = equations.Quote("elbo", "cvae_lib/loss.py", ("1.1", "2.3", "9.9"), "", "")
+    faults = equations.faults_of_quotes(known, [quote])
+    assert [fault.split()[0] for fault in faults] == ["cvae_lib/loss.py:", "(2.1)"]
 
 
 # ---- Data and weights ----
@@ -122,3 +216,32 @@ def test_the_figures_of_the_weights_are_those_of_their_logs(built_book: Book, na
     assert shown["seeds"].startswith(", ".join(str(seed) for seed in RECIPES[name].seeds))
     assert f"epochs={RECIPES[name].epochs}" in shown["training"]
     assert all(f"{argument}={value!r}" in shown["model"] for argument, value in RECIPES[name].model.items())
+
+
+# ---- Questions ----
+
+
+def answers(page: BeautifulSoup) -> dict[str, Tag]:
+    """The sections of the page of questions: question and answer."""
+    return {words(section.h3.get_text()).removesuffix("#"): section for section in page.select("section:has(> h3)")}
+
+
+def test_every_answer_is_short_and_leads_into_the_course(built_book: Book) -> None:
+    found = answers(parsed(built_book.html / "book" / "faq.html"))
+    assert len(found) > 35
+    for question, section in found.items():
+        links = [link["href"] for link in section.select("p a[href]")]
+        assert any(re.match(r"(\.\./notebooks/\w+|\w+)\.html", link) for link in links), f"{question} leads nowhere"
+        length = len(words(section.get_text()).split())
+        assert length < 180, f"{question} is answered in {length} words"
+
+
+def test_answers_quote_measured_numbers_from_the_chapters() -> None:
+    """What depends on training is glued: a number with decimals beside a unit of measurement is not typed."""
+    source = (ROOT / "book" / "faq.md").read_text(encoding="utf-8")
+    prose = re.sub(r"\{glue:text\}`[^`]*`|`[^`]*`|\$[^$]*\$|\(\d+\.\d+\)", "", source)
+    known = {"9.0 to 11.2 %", "0.2 nats", "86.5 %"}  # the data's and the Gaussian's, tested elsewhere
+    for fact in known:
+        prose = prose.replace(fact, "")
+    typed = re.findall(r"\d+\.\d+ ?(?:%|nats)", prose)
+    assert not typed, f"typed by hand: {typed}"
