@@ -69,6 +69,15 @@ class ImageSet:
     def __str__(self) -> str:
         return f"{self.name}, {len(self):,} images"
 
+    def binarised(self, seed: int = 0) -> "ImageSet":
+        """Every pixel drawn once, 1 with its grey value as probability, else 0.
+
+        Equations: (9.13)
+        """
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.bernoulli(self.images, generator=generator)
+        return ImageSet(images, self.labels, f"{self.name} binarised at random")
+
 
 def dataset_name() -> str:
     """The data set the course runs on: "mnist", or what the environment variable CVAE_DATASET names.

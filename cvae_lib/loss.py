@@ -30,6 +30,82 @@ class ElboTerms(NamedTuple):
         return self.reconstruction + self.kl
 
 
+class PosteriorDraws(NamedTuple):
+    """K draws of the code for every image, and what all bounds are computed from.
+
+    z: the draws z_k ~ q(z | x, y), shape (K, ..., latent_dim); gradients pass through them (reparameterisation).
+    log_likelihood: log p(x | z_k, y), summed over pixels, in nats, shape (K, ...).
+    posterior, prior: q(z | x, y) and p(z).
+
+    Equations: (2.1), (2.4), (9.7)
+    """
+
+    z: Tensor
+    log_likelihood: Tensor
+    posterior: Normal
+    prior: Normal
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(q(z_j | x, y) || p(z_j)) of every latent dimension, in nats, (..., latent_dim)."""
+        return kl_divergence(self.posterior, self.prior)
+
+    @property
+    def terms(self) -> ElboTerms:
+        """Both terms of the negative ELBO: the mean over the draws and the closed-form KL divergence."""
+        return ElboTerms(-self.log_likelihood.mean(0), self.kl.sum(-1))
+
+    @property
+    def log_weights(self) -> Tensor:
+        """log w_k = log p(x | z_k, y) + log p(z_k) - log q(z_k | x, y), (K, ...)."""
+        log_joint = self.log_likelihood + self.prior.log_prob(self.z).sum(-1)
+        return log_joint - self.posterior.log_prob(self.z).sum(-1)  # type: ignore[no-any-return]
+
+    @property
+    def bound(self) -> Tensor:
+        """The importance-weighted bound, log 1/K sum_k w_k."""
+        return self.log_weights.logsumexp(0) - math.log(len(self.z))
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """(sum_k w_k)^2 / sum_k w_k^2: K when all weights are equal, 1 when one of them is all there is."""
+        log_weights = self.log_weights
+        return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
+
+
+def posterior_draws(
+    model: CVAE,
+    x: Tensor,
+    y: Tensor | None = None,
+    num_samples: int = 1,
+    *,
+    noise: Tensor | None = None,
+    posterior: Normal | None = None,
+) -> PosteriorDraws:
+    """Draw K codes for every image, z_k = mu + sigma * epsilon_k, and decode them.
+
+    Args:
+        model: a `CVAE`.
+        x: images, shape (..., pixels), see `CVAE.encode`.
+        y: integer labels, shape broadcastable with x.shape[:-1], or None for a model without labels.
+        num_samples: K, at least 1.
+        noise: K standard normal draws (K, ..., latent_dim) to use instead of fresh ones, z_k = mu + sigma * noise_k;
+            its first size is then K.
+        posterior: a q to draw from instead of the encoder's, batch shape (..., latent_dim).
+
+    Raises:
+        ValueError: num_samples is below 1, or x or y does not fit the model.
+
+    Equations: (2.4)
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
+    if posterior is None:
+        posterior = model.encode(x, y)
+    z = posterior.rsample((num_samples,)) if noise is None else posterior.loc + posterior.scale * noise
+    return PosteriorDraws(z, model.decode(z, y).log_prob(x).sum(-1), posterior, model.prior)
+
+
 def elbo_terms(
     model: CVAE, x: Tensor, y: Tensor | None = None, num_samples: int = 1, *, noise: Tensor | None = None
 ) -> ElboTerms:
@@ -46,8 +122,7 @@ def elbo_terms(
         x: images, shape (..., pixels), see `CVAE.encode`.
         y: integer labels, shape broadcastable with x.shape[:-1], or None for a model without labels.
         num_samples: K, at least 1.
-        noise: K standard normal draws (K, ..., latent_dim) to use instead of fresh ones, z_k = mu + sigma * noise_k;
-            its first size is then K.
+        noise: standard normal draws (K, ..., latent_dim) to use instead of fresh ones, see `posterior_draws`.
 
     Returns:
         Reconstruction and KL, each with the shape of x[..., 0] and y broadcast. With the Bernoulli likelihood
@@ -60,10 +135,7 @@ def elbo_terms(
 
     Source: Kingma & Welling, "Auto-Encoding Variational Bayes", 2014, eq. 10.
     """
-    posterior = model.encode(x, y)
-    z = _draw(posterior, num_samples, noise)  # (K, ..., latent_dim)
-    log_likelihood = model.decode(z, y).log_prob(x).sum(-1)  # (K, ...)
-    return ElboTerms(-log_likelihood.mean(0), kl_divergence(posterior, model.prior).sum(-1))
+    return posterior_draws(model, x, y, num_samples, noise=noise).terms
 
 
 def elbo(
@@ -96,7 +168,7 @@ def importance_weighted_bound(
         x: images, shape (..., pixels), see `CVAE.encode`.
         y: integer labels, shape broadcastable with x.shape[:-1], or None for a model without labels.
         num_samples: K, at least 1.
-        noise: standard normal draws (K, ..., latent_dim) to use instead of fresh ones, see `elbo_terms`.
+        noise: standard normal draws (K, ..., latent_dim) to use instead of fresh ones, see `posterior_draws`.
 
     Returns:
         One estimate per image and label, with the shape of x[..., 0] and y broadcast.
@@ -108,20 +180,7 @@ def importance_weighted_bound(
 
     Source: Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8.
     """
-    posterior = model.encode(x, y)
-    z = _draw(posterior, num_samples, noise)  # (K, ..., latent_dim)
-    log_joint = model.decode(z, y).log_prob(x).sum(-1) + model.prior.log_prob(z).sum(-1)  # (K, ...)
-    log_weights: Tensor = log_joint - posterior.log_prob(z).sum(-1)
-    return log_weights.logsumexp(0) - math.log(len(z))
-
-
-def _draw(posterior: Normal, num_samples: int, noise: Tensor | None) -> Tensor:
-    """K reparameterised draws from the posterior, (K, ..., latent_dim)."""
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
-    if noise is None:
-        return posterior.rsample(torch.Size([num_samples]))
-    return posterior.loc + posterior.scale * noise
+    return posterior_draws(model, x, y, num_samples, noise=noise).bound
 
 
 @torch.no_grad()

@@ -19,10 +19,11 @@ from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 
 WEIGHTS = Path(__file__).parent / "weights"
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
 class MLP(nn.Module):
-    """A fully connected network with ReLU between its layers and one bias per label in the first.
+    """A fully connected network with one activation between its layers and one bias per label in the first.
 
         h_1 = W x + b_y,    h_(l+1) = W_l relu(h_l) + b_l
 
@@ -33,11 +34,12 @@ class MLP(nn.Module):
     Args:
         sizes: widths of the layers, input and output included.
         num_labels: number of labels; 0 for a network without labels.
+        activation: a key of `ACTIVATIONS`.
 
     Equations: (7.4)
     """
 
-    def __init__(self, sizes: Sequence[int], num_labels: int = 0) -> None:
+    def __init__(self, sizes: Sequence[int], num_labels: int = 0, activation: str = "relu") -> None:
         super().__init__()
         self.first = nn.Linear(sizes[0], sizes[1], bias=num_labels == 0)
         self.label_bias = nn.Embedding(num_labels, sizes[1]) if num_labels else None
@@ -45,7 +47,7 @@ class MLP(nn.Module):
             bound = sizes[0] ** -0.5  # what nn.Linear uses for a bias
             nn.init.uniform_(self.label_bias.weight, -bound, bound)
         layers = (nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes[1:]))
-        self.rest = nn.Sequential(*(module for layer in layers for module in (nn.ReLU(), layer)))
+        self.rest = nn.Sequential(*(module for layer in layers for module in (ACTIVATIONS[activation](), layer)))
 
     def forward(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
         """Map inputs (..., sizes[0]) and labels (...) to outputs (..., sizes[-1])."""
@@ -55,9 +57,10 @@ class MLP(nn.Module):
         return self.rest(h)  # type: ignore[no-any-return]
 
 
-Body = Callable[[Sequence[int], int], nn.Module]
+Body = Callable[[Sequence[int], int, str], nn.Module]
 BODIES: dict[str, tuple[Body, Body]] = {"mlp": (MLP, MLP)}
-"""Encoder and decoder bodies by name. Each is built from (sizes, num_labels) and called with (inputs, labels)."""
+"""Encoder and decoder bodies by name. Each is built from (sizes, num_labels, activation) and called with
+(inputs, labels)."""
 
 
 class Encoder(nn.Module):
@@ -113,20 +116,29 @@ class Decoder(nn.Module):
         cross-entropy, a pseudo-likelihood: it is not the log of a density on [0, 1].
     continuous_bernoulli: a density on [0, 1]; its mean is not sigmoid(logit) (Loaiza-Ganem &
         Cunningham, "The continuous Bernoulli", 2019).
-    gaussian: N(sigmoid(logit_i), sigma_G^2).
+    gaussian: N(sigmoid(logit_i), sigma_G^2), sigma_G fixed, or one learned number for all pixels. At its optimum
+        the learned one is the root mean squared error of a pixel, over images and posterior draws.
 
     Equations: (3.2), (3.3)
     """
 
-    def __init__(self, body: nn.Module, likelihood: str = "bernoulli", sigma_G: float = 1.0) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        likelihood: str = "bernoulli",
+        sigma_G: float = 1.0,
+        learn_sigma_G: bool = False,
+    ) -> None:
         super().__init__()
         self.body, self.likelihood, self.sigma_G = body, likelihood, sigma_G
+        self.log_sigma_G = nn.Parameter(torch.tensor(sigma_G).log()) if learn_sigma_G else None
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         """Codes (..., latent_dim) and labels (...) to p(x | z, y) with batch shape (..., pixels)."""
         logits = self.body(z, y)
         if self.likelihood == "gaussian":
-            return Normal(logits.sigmoid(), self.sigma_G, validate_args=False)
+            sigma_G = self.sigma_G if self.log_sigma_G is None else self.log_sigma_G.exp()
+            return Normal(logits.sigmoid(), sigma_G, validate_args=False)
         family = Bernoulli if self.likelihood == "bernoulli" else ContinuousBernoulli
         return family(logits=logits, validate_args=False)
 
@@ -143,10 +155,13 @@ class CVAE(nn.Module):
         num_labels: number of labels, 0..num_labels - 1; 0 for a model without labels.
         likelihood: "bernoulli", "continuous_bernoulli" or "gaussian", see `Decoder`.
         sigma_G: standard deviation of the Gaussian likelihood; the others do not use it.
+        learn_sigma_G: train sigma_G, starting from this value, with the weights; for the Gaussian likelihood only.
+        activation: between the layers, a key of `ACTIVATIONS`.
         body: name of the networks inside, a key of `BODIES`.
 
     Raises:
-        ValueError: a size below 1, or a likelihood or body that does not exist.
+        ValueError: a size below 1, a likelihood, activation or body that does not exist, or a sigma_G to learn
+            without a Gaussian likelihood.
 
     Equations: (1.1), (7.1)
 
@@ -163,6 +178,8 @@ class CVAE(nn.Module):
         *,
         likelihood: str = "bernoulli",
         sigma_G: float = 1.0,
+        learn_sigma_G: bool = False,
+        activation: str = "relu",
         body: str = "mlp",
     ) -> None:
         super().__init__()
@@ -172,8 +189,11 @@ class CVAE(nn.Module):
                 "Sizes must be at least 1, num_labels at least 0 and sigma_G above 0; got "
                 f"{pixels=}, {hidden_sizes=}, {latent_dim=}, {num_labels=}, {sigma_G=}."
             )
-        _check_known("likelihood", likelihood, LIKELIHOODS)
-        _check_known("body", body, BODIES)
+        check_known("likelihood", likelihood, LIKELIHOODS)
+        check_known("activation", activation, ACTIVATIONS)
+        check_known("body", body, BODIES)
+        if learn_sigma_G and likelihood != "gaussian":
+            raise ValueError(f"learn_sigma_G needs the Gaussian likelihood; got {likelihood=}.")
         self.config: dict[str, Any] = {
             "pixels": pixels,
             "hidden_sizes": hidden_sizes,
@@ -181,6 +201,8 @@ class CVAE(nn.Module):
             "num_labels": num_labels,
             "likelihood": likelihood,
             "sigma_G": sigma_G,
+            "learn_sigma_G": learn_sigma_G,
+            "activation": activation,
             "body": body,
         }
         self.pixels, self.latent_dim, self.num_labels, self.likelihood = (
@@ -190,11 +212,12 @@ class CVAE(nn.Module):
             likelihood,
         )
         encoder_body, decoder_body = BODIES[body]
-        self.encoder = Encoder(encoder_body((pixels, *hidden_sizes, 2 * latent_dim), num_labels))
+        self.encoder = Encoder(encoder_body((pixels, *hidden_sizes, 2 * latent_dim), num_labels, activation))
         self.decoder = Decoder(
-            decoder_body((latent_dim, *reversed(hidden_sizes), pixels), num_labels),
+            decoder_body((latent_dim, *reversed(hidden_sizes), pixels), num_labels, activation),
             likelihood,
             sigma_G,
+            learn_sigma_G,
         )
 
     @property
@@ -333,7 +356,8 @@ def pretrained_names() -> list[str]:
     return sorted(config.parent.name for config in WEIGHTS.glob("*/config.json"))
 
 
-def _check_known(what: str, value: str, known: Sequence[str] | dict[str, Any]) -> None:
+def check_known(what: str, value: str, known: Sequence[str] | dict[str, Any]) -> None:
+    """Raise ValueError, with the known ones, unless value is one of them."""
     if value not in known:
         raise ValueError(f"Unknown {what} {value!r}; known: {', '.join(known)}.")
 

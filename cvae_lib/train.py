@@ -3,24 +3,32 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from cvae_lib.data import ImageSet, load
-from cvae_lib.loss import ElboTerms, elbo_terms
-from cvae_lib.model import CVAE, WEIGHTS
+from cvae_lib.loss import ElboTerms, PosteriorDraws, elbo_terms, importance_weighted_bound, posterior_draws
+from cvae_lib.model import CVAE, WEIGHTS, check_known
+
+SCHEDULES = ("constant", "one_cycle")
+OBJECTIVES = ("elbo", "importance_weighted")
+TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {"binarise": torch.bernoulli}
+"""What a recipe can do to the images of a batch, by name; afresh in every epoch."""
 
 
 class Epoch(NamedTuple):
     """One row of a `History`: averages per image in nats, and seconds.
 
-    reconstruction, kl, loss: running averages over the epoch's batches, gathered while the weights move.
+    reconstruction, kl, loss: the terms of the negative ELBO and their sum, whatever is minimised; running averages
+        over the epoch's batches, gathered while the weights move.
     held_out_reconstruction, held_out_kl, held_out_loss: on the held-out set after the epoch; None without one.
     seconds: of the pass over the training images, without the held-out set.
     """
@@ -51,9 +59,19 @@ def fit(
     held_out: ImageSet | None = None,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
+    schedule: str = "constant",
+    objective: str | Callable[[PosteriorDraws], Tensor] = "elbo",
+    num_samples: int = 1,
+    beta: float = 1.0,
+    warm_up: int = 0,
+    free_bits: float = 0.0,
+    transform: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
 ) -> History:
-    """Maximise the ELBO with Adam: minimise the mean of `elbo_terms(model, x, y).loss` over batches, K = 1.
+    """Maximise a bound with Adam; by default the ELBO, estimated with one draw an image.
+
+        elbo:                 minimise the mean over the batch of  reconstruction + beta * KL
+        importance_weighted:  minimise the mean over the batch of  -log 1/K sum_k w_k
 
     Says first which data it uses. Trains where the model is (CPU or GPU); the data moves there. The seed
     fixes the order of the images and the draws, on one machine; the initial weights are the caller's, and
@@ -66,8 +84,20 @@ def fit(
         epochs: passes over the data, at least 1.
         held_out: images for a loss after each epoch; nothing is chosen by it here.
         batch_size: images a step, at least 1.
-        learning_rate: Adam's, above 0.
-        seed: for order and draws.
+        learning_rate: Adam's, above 0; with "one_cycle" the highest.
+        schedule: "constant", or "one_cycle": up to learning_rate over the first 30 % of the steps, then down to
+            almost 0 along a cosine (Smith & Topin, "Super-convergence", 2018; torch's OneCycleLR).
+        objective: "elbo" or "importance_weighted", see above, or a function that makes the number to minimise from
+            the draws for a batch.
+        num_samples: K, draws an image in every step, at least 1.
+        beta: weight of the KL term, at least 0; only with 1 is the objective a bound (Higgins et al.,
+            "beta-VAE", 2017). For the ELBO.
+        warm_up: epochs over which the weight of the KL rises in even steps from 0 to beta (Bowman et al.,
+            "Generating sentences from a continuous space", 2016). For the ELBO.
+        free_bits: nats that every latent dimension may use without paying: its KL, averaged over the batch, counts
+            as this much when it is less (Kingma et al., "Inverse autoregressive flow", 2016). For the ELBO.
+        transform: done to every batch of images, such as `torch.bernoulli`, which binarises them at random.
+        seed: for order, draws and transform.
 
     Returns:
         The history, one row an epoch.
@@ -76,13 +106,20 @@ def fit(
         ValueError: an argument out of range, or data that does not fit the model.
         FloatingPointError: the loss became infinite or NaN.
 
-    Equations: (3.4), (7.2)
+    Equations: (3.4), (7.2), (9.7)
     """
-    if epochs < 1 or batch_size < 1 or not learning_rate > 0:
+    if min(epochs, batch_size, num_samples) < 1 or not learning_rate > 0:
         raise ValueError(
-            "epochs and batch_size must be at least 1 and learning_rate above 0; "
-            f"got {epochs=}, {batch_size=}, {learning_rate=}."
+            "epochs, batch_size and num_samples must be at least 1 and learning_rate above 0; "
+            f"got {epochs=}, {batch_size=}, {num_samples=}, {learning_rate=}."
         )
+    if not min(beta, warm_up, free_bits) >= 0:
+        raise ValueError(f"beta, warm_up and free_bits must be at least 0; got {beta=}, {warm_up=}, {free_bits=}.")
+    if objective != "elbo" and (beta, warm_up, free_bits) != (1, 0, 0):
+        raise ValueError(f"beta, warm_up and free_bits belong to the objective 'elbo'; got {objective=}.")
+    check_known("schedule", schedule, SCHEDULES)
+    if not callable(objective):
+        check_known("objective", objective, OBJECTIVES)
     x, y = _on_device(model, data)
     if held_out is not None:
         _on_device(model, held_out)  # fails now rather than after the first epoch
@@ -91,6 +128,7 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=model.device.type in ("cpu", "cuda"))
     history = History()
     steps = -(-len(x) // batch_size)
+    scheduler = OneCycleLR(optimizer, learning_rate, epochs * steps) if schedule == "one_cycle" else None
     quiet = bool(os.environ.get("TQDM_DISABLE"))  # tqdm itself does not look at it in a notebook
     with (
         _seeded(seed, model.device),
@@ -102,11 +140,22 @@ def fit(
                 model.train()
                 sums = torch.zeros(2, device=model.device)  # reconstruction and KL so far
                 for step, batch in enumerate(torch.randperm(len(x), device=model.device).split(batch_size), 1):
-                    terms = elbo_terms(model, x[batch], None if y is None else y[batch])
+                    images = x[batch] if transform is None else transform(x[batch])
+                    draws = posterior_draws(model, images, None if y is None else y[batch], num_samples)
+                    if callable(objective):
+                        loss = objective(draws)
+                    elif objective == "importance_weighted":
+                        loss = -draws.bound.mean()
+                    else:
+                        begun = epoch - 1 + (step - 1) / steps
+                        weight = beta * min(1.0, begun / warm_up) if warm_up else beta
+                        loss = _weighted_loss(draws, weight, free_bits)
                     optimizer.zero_grad()
-                    terms.loss.mean().backward()
+                    loss.backward()
                     optimizer.step()
-                    sums += torch.stack([terms.reconstruction.sum(), terms.kl.sum()]).detach()
+                    if scheduler:
+                        scheduler.step()
+                    sums += torch.stack([term.sum() for term in draws.terms]).detach()
                     progress.update()
                     if step % 50 == 0 or step == steps:
                         running = sums.sum().item() / min(step * batch_size, len(x))
@@ -137,6 +186,14 @@ def fit(
     return history
 
 
+def _weighted_loss(draws: PosteriorDraws, beta: float, free_bits: float) -> Tensor:
+    """Mean over the batch of reconstruction + beta * KL, every latent dimension's KL counted as free_bits at least."""
+    kl = draws.kl.mean(0)  # (latent_dim,)
+    if free_bits:
+        kl = kl.clamp(min=free_bits)
+    return -draws.log_likelihood.mean() + beta * kl.sum()
+
+
 @torch.no_grad()
 def evaluate(model: CVAE, data: ImageSet, *, num_samples: int = 1, batch_size: int = 1000, seed: int = 0) -> ElboTerms:
     """Both terms of the negative ELBO in nats, averaged over a data set; scalars. Same seed, same value.
@@ -156,6 +213,31 @@ def evaluate(model: CVAE, data: ImageSet, *, num_samples: int = 1, batch_size: i
     return ElboTerms(*(sums / len(x)))
 
 
+@torch.no_grad()
+def estimate_log_likelihood(model: CVAE, data: ImageSet, num_samples: int = 5000, seed: int = 0) -> Tensor:
+    """The importance-weighted bound on log p(x | y) of every image in a data set, in nats, shape (N,).
+
+        log 1/K sum_k w_k <= log p(x | y) in expectation, see `importance_weighted_bound`
+
+    The images are taken a few at a time, so that memory stays flat. With K = 5000 this is the published protocol
+    of Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016. Same seed, same values.
+
+    Raises:
+        ValueError: data that does not fit the model, or num_samples below 1.
+
+    Equations: (9.7)
+    """
+    x, y = _on_device(model, data)
+    model.eval()
+    chunk = max(1, 2**22 // (max(1, num_samples) * model.pixels))  # about 4 million pixels decoded at a time
+    with _seeded(seed, model.device):
+        parts = [
+            importance_weighted_bound(model, x[batch], None if y is None else y[batch], num_samples)
+            for batch in torch.arange(len(x), device=model.device).split(chunk)
+        ]
+    return torch.cat(parts)
+
+
 def _on_device(model: CVAE, data: ImageSet) -> tuple[torch.Tensor, torch.Tensor | None]:
     x = data.images.to(model.device)
     model.check_images(x)
@@ -173,21 +255,32 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How named weights are trained: arguments of `CVAE`, `load` and `fit`, and the seeds; the first is shipped."""
+    """How named weights are trained, so that anyone can train them again.
+
+    model: arguments of `CVAE`.
+    fit: arguments of `fit`; the transform by its name in `TRANSFORMS`.
+    seeds: one run each; the weights of the first are the ones that ship.
+    dataset: argument of `load`.
+    evaluation_samples: K of the importance-weighted bound on the whole test set that is computed after training and
+        kept in the log; 0 for none.
+    """
 
     model: dict[str, Any]
-    epochs: int
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    fit: dict[str, Any]
     seeds: tuple[int, ...] = (0, 1, 2)
     dataset: str = "mnist"
+    evaluation_samples: int = 0
 
 
+_PLANE = {"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2}
 RECIPES = {
-    "vae-2d": Recipe(model={"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2}, epochs=15),
-    "cvae-2d": Recipe(model={"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2, "num_labels": 10}, epochs=14),
+    "vae-2d": Recipe(_PLANE, {"epochs": 15}),
+    "cvae-2d": Recipe(_PLANE | {"num_labels": 10}, {"epochs": 14}),
 }
-"""The recipes behind the weights that come with the package, by the name of the weights."""
+"""The recipes behind the weights that come with the package, by the name of the weights.
+
+vae-2d, cvae-2d: the models of chapters 3 and 7.
+"""
 
 
 def _recipe(name: str) -> Recipe:
@@ -205,38 +298,44 @@ def train_recipe(name: str, seed: int, train: ImageSet, test: ImageSet) -> tuple
     recipe = _recipe(name)
     with _seeded(seed, torch.device("cpu")):
         model = CVAE(**recipe.model)
-    history = fit(
-        model,
-        train,
-        epochs=recipe.epochs,
-        held_out=test,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        seed=seed,
-    )
-    return model, history
+    arguments = recipe.fit | {"seed": seed}
+    if "transform" in arguments:
+        arguments["transform"] = TRANSFORMS[arguments["transform"]]
+    return model, fit(model, train, held_out=test, **arguments)
 
 
 def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     """Train a recipe with all its seeds; store the first seed's weights (fp16) and `training.json`, the log.
+
+    A recipe that binarises is tested on images binarised once.
 
     Raises:
         ValueError: there is no recipe of that name.
     """
     recipe = _recipe(name)
     train, test = load(recipe.dataset, "train"), load(recipe.dataset, "test")
+    if recipe.fit.get("transform") == "binarise":
+        test = test.binarised()
     runs: list[dict[str, Any]] = []
     for seed in recipe.seeds:
         model, history = train_recipe(name, seed, train, test)
         if not runs:
             model.save_pretrained(folder / name, torch.float16)
         runs.append({"seed": seed, "epochs": [row._asdict() for row in history]})
+    stored = CVAE.from_pretrained(folder / name)
     log = {
         "recipe": asdict(recipe),
         "data": [str(train), str(test)],
         "machine": f"torch {torch.__version__}, {model.device}, {torch.get_num_threads()} threads of {os.cpu_count()}",
         "shipped_seed": recipe.seeds[0],
-        "stored_weights_test_loss": evaluate(CVAE.from_pretrained(folder / name), test).loss.item(),
+        "stored_weights_test_loss": evaluate(stored, test).loss.item(),
         "runs": runs,
     }
+    if recipe.evaluation_samples:
+        values = estimate_log_likelihood(stored, test, recipe.evaluation_samples)
+        log["stored_weights_test_log_likelihood"] = {
+            "num_samples": recipe.evaluation_samples,
+            "mean": values.mean().item(),
+            "standard_error": values.std().item() / len(values) ** 0.5,
+        }
     (folder / name / "training.json").write_text(json.dumps(log, indent=1) + "\n")

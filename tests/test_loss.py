@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.distributions import Normal
 from torch.nn import functional as F
 
-from cvae_lib import CVAE, elbo, elbo_terms
+from cvae_lib import CVAE, elbo, elbo_terms, importance_weighted_bound, posterior_draws
 
 
 def spread_out(num_labels: int = 0, latent_dim: int = 2, **kwargs) -> CVAE:
@@ -134,3 +135,85 @@ def test_bad_images_and_labels_are_refused_here_too(x):
         elbo_terms(spread_out(3), x)
     with pytest.raises(ValueError, match="lie in "):
         elbo_terms(spread_out(), 2 * x)
+
+
+# Draws: what all bounds are made of -----------------------------------------------------------------------------------
+
+
+def test_all_bounds_come_from_the_same_draws(x):
+    """With the same noise, terms and bound are what `elbo_terms` and `importance_weighted_bound` return."""
+    model, noise = spread_out(3), torch.randn(4, 5, 2, dtype=torch.float64)
+    y = torch.tensor([0, 2, 1, 1, 0])
+    draws = posterior_draws(model, x, y, noise=noise)
+    for ours, theirs in zip(draws.terms, elbo_terms(model, x, y, noise=noise), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(draws.bound, importance_weighted_bound(model, x, y, noise=noise))
+    torch.testing.assert_close(draws.kl.sum(-1), draws.terms.kl)
+
+
+def test_draws_from_another_posterior_are_weighted_by_its_density(x):
+    """(9.7) with scipy's densities; the encoder takes no part."""
+    model, noise = spread_out(), torch.randn(4, 5, 2, dtype=torch.float64)
+    q = Normal(torch.full((5, 2), 0.3, dtype=torch.float64), torch.full((5, 2), 0.7, dtype=torch.float64))
+    draws = posterior_draws(model, x, noise=noise, posterior=q)
+    z = 0.3 + 0.7 * noise.numpy()
+    np.testing.assert_allclose(draws.z, z)
+    log_ratio = (stats.norm.logpdf(z) - stats.norm.logpdf(z, 0.3, 0.7)).sum(-1)
+    expected = draws.log_likelihood.detach().numpy() + log_ratio
+    np.testing.assert_allclose(draws.log_weights.detach(), expected, rtol=1e-12)
+
+
+def test_the_effective_sample_size_counts_the_draws_that_matter(x):
+    """By the definition on plain weights; all alike count K, one alone counts 1."""
+    draws = posterior_draws(spread_out(), x, num_samples=7)
+    weights = (draws.log_weights - draws.log_weights.max(0).values).exp()
+    torch.testing.assert_close(draws.effective_sample_size, weights.sum(0) ** 2 / (weights**2).sum(0))
+
+    alike = draws._replace(posterior=draws.prior, log_likelihood=torch.full_like(draws.log_likelihood, -900.0))
+    torch.testing.assert_close(alike.effective_sample_size, torch.full((5,), 7.0).double())
+    alike.log_likelihood[3] = 0.0
+    torch.testing.assert_close(alike.effective_sample_size, torch.ones(5).double())
+
+
+# Learned width of the Gaussian ----------------------------------------------------------------------------------------
+
+
+def test_the_best_shared_sigma_is_the_root_mean_squared_error_over_posterior_draws():
+    """There the loss is stationary in log sigma_G and curves upwards, for any decoder and any data."""
+    model = spread_out(likelihood="gaussian", learn_sigma_G=True)
+    x, noise = torch.randn(5, 6, dtype=torch.float64), torch.randn(9, 5, 2, dtype=torch.float64)
+    mean = model.decode(posterior_draws(model, x, noise=noise).z).mean
+    rms = (x - mean).square().mean().sqrt().item()
+    losses = []
+    for factor in (1.0, 0.9, 1.1):
+        with torch.no_grad():
+            model.decoder.log_sigma_G.fill_(math.log(factor * rms))
+        loss = elbo_terms(model, x, noise=noise).loss.mean()
+        losses.append(loss.item())
+        (gradient,) = torch.autograd.grad(loss, model.decoder.log_sigma_G)
+        assert abs(gradient) < 1e-9 if factor == 1 else abs(gradient) > 0.5
+    assert losses[0] < min(losses[1:])
+
+
+# Reductions -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "beta"),
+    [
+        (lambda terms: (terms.reconstruction / 6).mean() + terms.kl.mean(), 6),
+        (lambda terms: (terms.reconstruction / 6).mean() + (terms.kl / 2).mean(), 6 / 2),
+        (lambda terms: terms.reconstruction.mean() + terms.kl.sum(), 5),
+        (lambda terms: terms.reconstruction.sum() + terms.kl.mean(), 1 / 5),
+    ],
+    ids=["pixels averaged", "both averaged", "kl summed over the batch", "reconstruction summed over the batch"],
+)
+def test_a_wrong_reduction_is_the_right_one_with_another_beta(x, wrong, beta):
+    """6 pixels, 2 latent dimensions, a batch of 5: the gradients are proportional, to a relative 1e-5."""
+    model, noise = spread_out(), torch.randn(1, 5, 2, dtype=torch.float64)
+    gradients = []
+    for loss in (wrong, lambda terms: (terms.reconstruction + beta * terms.kl).mean()):
+        grads = torch.autograd.grad(loss(elbo_terms(model, x, noise=noise)), list(model.parameters()))
+        gradients.append(torch.cat([g.flatten() for g in grads]))
+    one, other = gradients
+    torch.testing.assert_close(one / one.norm(), other / other.norm(), rtol=1e-5, atol=1e-12)

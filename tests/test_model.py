@@ -148,6 +148,19 @@ def test_gaussian_is_centred_on_the_sigmoid_with_the_width_asked_for():
         assert pixel.log_prob(torch.tensor([0.3])).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
+def test_the_activation_stands_between_the_layers_of_both_networks(activation):
+    """By matrices: the encoder's output is its last layer applied to the activation of the hidden one."""
+    model, x = CVAE(16, (8,), 2, activation=activation), torch.rand(3, 16)
+    function = {"relu": lambda v: v.clamp(min=0), "tanh": torch.tanh, "silu": lambda v: v / (1 + (-v).exp())}
+    body = model.encoder.body
+    out = function[activation](x @ body.first.weight.T + body.first.bias) @ body.rest[1].weight.T + body.rest[1].bias
+    torch.testing.assert_close(model.encode(x).loc, out[:, :2])
+    body, z = model.decoder.body, torch.randn(3, 2)
+    out = function[activation](z @ body.first.weight.T + body.first.bias) @ body.rest[1].weight.T + body.rest[1].bias
+    torch.testing.assert_close(model.decode(z).mean, out.sigmoid())
+
+
 # Bad input -------------------------------------------------------------------------------------------------------
 
 X, Z = torch.rand(3, 16), torch.zeros(3, 2)
@@ -225,6 +238,14 @@ BAD_INPUT = {
     "an unknown likelihood": (
         lambda vae, cvae: CVAE(16, likelihood="poisson"),
         r"Unknown likelihood 'poisson'; known: bernoulli, cont",
+    ),
+    "an unknown activation": (
+        lambda vae, cvae: CVAE(16, activation="sine"),
+        r"Unknown activation 'sine'; known: relu, t",
+    ),
+    "a width to learn without a Gaussian": (
+        lambda vae, cvae: CVAE(16, learn_sigma_G=True),
+        r"learn_sigma_G needs the Gaussian likelihood; got likelihood='bernoulli'",
     ),
     "an unknown body": (lambda vae, cvae: CVAE(16, body="transformer"), r"Unknown body 'transformer'; known: mlp"),
 }
@@ -331,11 +352,11 @@ def test_a_broken_config_is_named(stored, config):
 class ConvEncoder(nn.Module):
     """One convolution of stride 2, then an `MLP` that knows the label."""
 
-    def __init__(self, sizes, num_labels):
+    def __init__(self, sizes, num_labels, activation):
         super().__init__()
         self.side = math.isqrt(sizes[0])
         self.convolution = nn.Conv2d(1, 4, kernel_size=3, stride=2, padding=1)
-        self.head = MLP((4 * (self.side // 2) ** 2, *sizes[1:]), num_labels)
+        self.head = MLP((4 * (self.side // 2) ** 2, *sizes[1:]), num_labels, activation)
 
     def forward(self, x, y):
         """Images (..., pixels) to features (..., sizes[-1])."""
@@ -346,10 +367,10 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """An `MLP` that knows the label, then one transposed convolution of stride 2."""
 
-    def __init__(self, sizes, num_labels):
+    def __init__(self, sizes, num_labels, activation):
         super().__init__()
         self.half = math.isqrt(sizes[-1]) // 2
-        self.head = MLP((*sizes[:-1], 4 * self.half**2), num_labels)
+        self.head = MLP((*sizes[:-1], 4 * self.half**2), num_labels, activation)
         self.convolution = nn.ConvTranspose2d(4, 1, kernel_size=2, stride=2)
 
     def forward(self, z, y):

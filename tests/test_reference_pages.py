@@ -211,10 +211,15 @@ def test_the_figures_of_the_weights_are_those_of_their_logs(built_book: Book, na
         "test KL": "held_out_kl",
     }.items():
         values = np.array([epoch[column] for epoch in last])
-        assert shown[row] == f"{values.mean():.2f} ± {values.std(ddof=1):.2f} nats"
+        spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+        assert shown[row] == f"{values.mean():.2f}{spread} nats"
+    if "stored_weights_test_log_likelihood" in log:
+        bound = log["stored_weights_test_log_likelihood"]
+        assert f"at least {bound['mean']:.2f} nats" in shown["test log-likelihood as shipped"]
+        assert f"K = {bound['num_samples']:,}" in shown["test log-likelihood as shipped"]
     assert shown["SHA-256"] == hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
     assert shown["seeds"].startswith(", ".join(str(seed) for seed in RECIPES[name].seeds))
-    assert f"epochs={RECIPES[name].epochs}" in shown["training"]
+    assert all(f"{argument}={value!r}" in shown["training"] for argument, value in RECIPES[name].fit.items())
     assert all(f"{argument}={value!r}" in shown["model"] for argument, value in RECIPES[name].model.items())
 
 

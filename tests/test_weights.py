@@ -53,7 +53,7 @@ def test_the_log_tells_data_seeds_and_every_epoch(name, log):
     assert [run["seed"] for run in log["runs"]] == list(recipe.seeds)
     assert log["shipped_seed"] == recipe.seeds[0]
     for run in log["runs"]:
-        assert [row["epoch"] for row in run["epochs"]] == list(range(1, recipe.epochs + 1))
+        assert [row["epoch"] for row in run["epochs"]] == list(range(1, recipe.fit["epochs"] + 1))
         assert all(row["seconds"] > 0 for row in run["epochs"])
 
 

@@ -37,6 +37,14 @@ def spread(values: list[float], digits: int) -> str:
     return f"{mean(values):.{digits}f}{around}"
 
 
+def at_least(bound: dict[str, Any]) -> str:
+    """The importance-weighted bound on the whole test set, with its standard error over the images."""
+    return (
+        f"at least {bound['mean']:.2f} nats, importance-weighted with K = {bound['num_samples']:,}; "
+        f"standard error over the images {bound['standard_error']:.2f}"
+    )
+
+
 def call(name: str, arguments: dict[str, Any]) -> str:
     """A call as one would write it."""
     shown = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
@@ -46,21 +54,22 @@ def call(name: str, arguments: dict[str, Any]) -> str:
 def facts(folder: Path) -> dict[str, str | nodes.literal]:
     """What there is to know about one set of weights."""
     log = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    recipe = dict(log["recipe"])
-    model, seeds, _ = (recipe.pop(key) for key in ("model", "seeds", "dataset"))
+    recipe = log["recipe"]
     weights = (folder / "model.safetensors").read_bytes()
     seconds = [sum(epoch["seconds"] for epoch in run["epochs"]) for run in log["runs"]]
+    bound = log.get("stored_weights_test_log_likelihood")
     return {
-        "model": nodes.literal("", call("CVAE", model)),
-        "training": nodes.literal("", call("fit", recipe)),
+        "model": nodes.literal("", call("CVAE", recipe["model"])),
+        "training": nodes.literal("", call("fit", recipe["fit"])),
         "trained on": log["data"][0],
         "tested on": log["data"][1],
-        "seeds": f"{', '.join(map(str, seeds))}; the weights of seed {log['shipped_seed']} are the ones that ship",
+        "seeds": f"{', '.join(map(str, recipe['seeds']))}; those of seed {log['shipped_seed']} are the ones that ship",
         "training loss": f"{over_seeds(log, 'loss')} nats",
         "test reconstruction": f"{over_seeds(log, 'held_out_reconstruction')} nats",
         "test KL": f"{over_seeds(log, 'held_out_kl')} nats",
         "test loss": f"{over_seeds(log, 'held_out_loss')} nats",
         "test loss as shipped": f"{log['stored_weights_test_loss']:.2f} nats, one seed, rounded to 16 bits",
+        **({"test log-likelihood as shipped": at_least(bound)} if bound else {}),
         "time": f"{spread(seconds, 0)} s for one seed, on {log['machine']}",
         "file": f"model.safetensors, {len(weights):,} bytes",
         "SHA-256": nodes.literal("", hashlib.sha256(weights).hexdigest()),
