@@ -17,11 +17,10 @@ from tqdm.auto import tqdm
 from cvae_lib.data import ImageSet, load
 from cvae_lib.loss import ElboTerms, PosteriorDraws, elbo_terms, importance_weighted_bound, posterior_draws
 from cvae_lib.model import CVAE, WEIGHTS, check_known
+from cvae_lib.transforms import chain
 
 SCHEDULES = ("constant", "one_cycle")
 OBJECTIVES = ("elbo", "importance_weighted")
-TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {"binarise": torch.bernoulli}
-"""What a recipe can do to the images of a batch, by name; afresh in every epoch."""
 
 
 class Epoch(NamedTuple):
@@ -258,7 +257,7 @@ class Recipe:
     """How named weights are trained, so that anyone can train them again.
 
     model: arguments of `CVAE`.
-    fit: arguments of `fit`; the transform by its name in `TRANSFORMS`.
+    fit: arguments of `fit`; the transform as a tuple of names from `TRANSFORMS`, done in this order.
     seeds: one run each; the weights of the first are the ones that ship.
     dataset: argument of `load`.
     evaluation_samples: K of the importance-weighted bound on the whole test set that is computed after training and
@@ -300,7 +299,7 @@ def train_recipe(name: str, seed: int, train: ImageSet, test: ImageSet) -> tuple
         model = CVAE(**recipe.model)
     arguments = recipe.fit | {"seed": seed}
     if "transform" in arguments:
-        arguments["transform"] = TRANSFORMS[arguments["transform"]]
+        arguments["transform"] = chain(arguments["transform"])
     return model, fit(model, train, held_out=test, **arguments)
 
 
@@ -314,7 +313,7 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     """
     recipe = _recipe(name)
     train, test = load(recipe.dataset, "train"), load(recipe.dataset, "test")
-    if recipe.fit.get("transform") == "binarise":
+    if "binarise" in recipe.fit.get("transform", ()):
         test = test.binarised()
     runs: list[dict[str, Any]] = []
     for seed in recipe.seeds:

@@ -255,7 +255,7 @@ def test_a_transform_is_done_to_every_batch_afresh(monkeypatch):
     seen = []
     draws = train.posterior_draws
     monkeypatch.setattr(train, "posterior_draws", lambda model, x, *rest: seen.append(x) or draws(model, x, *rest))
-    fit(small(), noise(2_000), epochs=2, batch_size=2_000, transform=train.TRANSFORMS["binarise"])
+    fit(small(), noise(2_000), epochs=2, batch_size=2_000, transform=torch.bernoulli)
     for images in seen:
         assert set(images.unique().tolist()) == {0.0, 1.0}
         assert images.mean().item() == pytest.approx(noise(2_000).images.mean().item(), abs=0.02)
@@ -423,13 +423,18 @@ def test_making_weights_stores_the_first_seed_and_the_log_of_all(tiny, tmp_path)
 
 
 def test_a_recipe_that_binarises_is_tested_on_binarised_images_and_evaluated(tiny, tmp_path, monkeypatch):
-    fit_arguments = {"epochs": 1, "transform": "binarise", "objective": "importance_weighted", "num_samples": 2}
+    fit_arguments = {
+        "epochs": 1,
+        "transform": ("shift", "binarise"),
+        "objective": "importance_weighted",
+        "num_samples": 2,
+    }
     recipe = Recipe(RECIPES[tiny].model, fit_arguments, seeds=(0,), dataset="digits", evaluation_samples=3)
     monkeypatch.setitem(RECIPES, tiny, recipe)
     train.make_weights(tiny, tmp_path)
     log = json.loads((tmp_path / tiny / "training.json").read_text())
     assert log["data"][1] == "embedded digits test binarised at random, 297 images"
-    assert log["recipe"]["fit"]["transform"] == "binarise"
+    assert log["recipe"]["fit"]["transform"] == ["shift", "binarise"]
     found = log["stored_weights_test_log_likelihood"]
     values = estimate_log_likelihood(CVAE.from_pretrained(tmp_path / tiny), load("digits", "test").binarised(), 3)
     assert found["num_samples"] == 3
