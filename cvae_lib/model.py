@@ -5,8 +5,7 @@ divergence come from a library that is already right, and code that uses a model
 """
 
 import json
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,50 +16,10 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Normal
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 
+from cvae_lib.networks import ACTIVATIONS, BODIES
+
 WEIGHTS = Path(__file__).parent / "weights"
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
-
-
-class MLP(nn.Module):
-    """A fully connected network with one activation between its layers and one bias per label in the first.
-
-        h_1 = W x + b_y,    h_(l+1) = W_l relu(h_l) + b_l
-
-    The bias per label is what appending a one-hot label to the input amounts to: W [x; onehot(y)] + b =
-    W_x x + (W_y[y] + b). Written like this it broadcasts: for ten labels at once the wide product with x
-    is computed once.
-
-    Args:
-        sizes: widths of the layers, input and output included.
-        num_labels: number of labels; 0 for a network without labels.
-        activation: a key of `ACTIVATIONS`.
-
-    Equations: (7.4)
-    """
-
-    def __init__(self, sizes: Sequence[int], num_labels: int = 0, activation: str = "relu") -> None:
-        super().__init__()
-        self.first = nn.Linear(sizes[0], sizes[1], bias=num_labels == 0)
-        self.label_bias = nn.Embedding(num_labels, sizes[1]) if num_labels else None
-        if self.label_bias is not None:
-            bound = sizes[0] ** -0.5  # what nn.Linear uses for a bias
-            nn.init.uniform_(self.label_bias.weight, -bound, bound)
-        layers = (nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes[1:]))
-        self.rest = nn.Sequential(*(module for layer in layers for module in (ACTIVATIONS[activation](), layer)))
-
-    def forward(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
-        """Map inputs (..., sizes[0]) and labels (...) to outputs (..., sizes[-1])."""
-        h = self.first(inputs)
-        if self.label_bias is not None:
-            h = h + self.label_bias(y)
-        return self.rest(h)  # type: ignore[no-any-return]
-
-
-Body = Callable[[Sequence[int], int, str], nn.Module]
-BODIES: dict[str, tuple[Body, Body]] = {"mlp": (MLP, MLP)}
-"""Encoder and decoder bodies by name. Each is built from (sizes, num_labels, activation) and called with
-(inputs, labels)."""
 
 
 class Encoder(nn.Module):
@@ -157,7 +116,7 @@ class CVAE(nn.Module):
         sigma_G: standard deviation of the Gaussian likelihood; the others do not use it.
         learn_sigma_G: train sigma_G, starting from this value, with the weights; for the Gaussian likelihood only.
         activation: between the layers, a key of `ACTIVATIONS`.
-        body: name of the networks inside, a key of `BODIES`.
+        body: name of the networks inside, a key of `BODIES`; what hidden_sizes mean is theirs to say.
 
     Raises:
         ValueError: a size below 1, a likelihood, activation or body that does not exist, or a sigma_G to learn

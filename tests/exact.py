@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
 from cvae_lib import CVAE
-from cvae_lib.model import MLP
+from cvae_lib.networks import MLP
 
 
 class AffineDecoder(nn.Module):

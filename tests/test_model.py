@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.training import ConcatNetwork
 from cvae_lib import CVAE, ImageSet, elbo_terms, fit, pretrained_names
-from cvae_lib.model import BODIES, LIKELIHOODS, MLP, Decoder
+from cvae_lib.model import LIKELIHOODS, Decoder
 
 
 def small(num_labels: int = 0, **kwargs) -> CVAE:
@@ -247,7 +247,10 @@ BAD_INPUT = {
         lambda vae, cvae: CVAE(16, learn_sigma_G=True),
         r"learn_sigma_G needs the Gaussian likelihood; got likelihood='bernoulli'",
     ),
-    "an unknown body": (lambda vae, cvae: CVAE(16, body="transformer"), r"Unknown body 'transformer'; known: mlp"),
+    "an unknown body": (
+        lambda vae, cvae: CVAE(16, body="transformer"),
+        r"Unknown body 'transformer'; known: mlp, convolutional",
+    ),
 }
 
 
@@ -349,40 +352,34 @@ def test_a_broken_config_is_named(stored, config):
 # Another body ----------------------------------------------------------------------------------------------------
 
 
-class ConvEncoder(nn.Module):
-    """One convolution of stride 2, then an `MLP` that knows the label."""
+@pytest.mark.parametrize("num_labels", [0, 3])
+def test_the_convolutional_body_halves_and_doubles_the_side(num_labels):
+    """By torch.nn.functional, one image and one label at a time."""
+    model = CVAE(64, (3, 5, 7), 2, num_labels, body="convolutional", activation="silu")
+    x, y = torch.rand(2, 64), torch.tensor([2, 0]) if num_labels else None
+    first, second = model.encoder.body.convolutions[0], model.encoder.body.convolutions[2]
+    h = F.silu(F.conv2d(x.reshape(2, 1, 8, 8), first.weight, first.bias, stride=2, padding=1))
+    h = F.silu(F.conv2d(h, second.weight, second.bias, stride=2, padding=1))
+    assert h.shape == (2, 5, 2, 2)
+    torch.testing.assert_close(model.encode(x, y).loc, model.encoder.body.head(h.flatten(1), y)[:, :2])
 
-    def __init__(self, sizes, num_labels, activation):
-        super().__init__()
-        self.side = math.isqrt(sizes[0])
-        self.convolution = nn.Conv2d(1, 4, kernel_size=3, stride=2, padding=1)
-        self.head = MLP((4 * (self.side // 2) ** 2, *sizes[1:]), num_labels, activation)
-
-    def forward(self, x, y):
-        """Images (..., pixels) to features (..., sizes[-1])."""
-        features = self.convolution(x.reshape(-1, 1, self.side, self.side)).relu()
-        return self.head(features.reshape(*x.shape[:-1], -1), y)
-
-
-class ConvDecoder(nn.Module):
-    """An `MLP` that knows the label, then one transposed convolution of stride 2."""
-
-    def __init__(self, sizes, num_labels, activation):
-        super().__init__()
-        self.half = math.isqrt(sizes[-1]) // 2
-        self.head = MLP((*sizes[:-1], 4 * self.half**2), num_labels, activation)
-        self.convolution = nn.ConvTranspose2d(4, 1, kernel_size=2, stride=2)
-
-    def forward(self, z, y):
-        """Codes (..., sizes[0]) to logits (..., pixels)."""
-        features = self.head(z, y)
-        image = self.convolution(features.relu().reshape(-1, 4, self.half, self.half))
-        return image.reshape(*features.shape[:-1], -1)
+    z = torch.randn(4, 2, 2)  # four draws
+    h = F.silu(model.decoder.body.head(z, y)).reshape(8, 5, 2, 2)
+    first, second = model.decoder.body.convolutions[1], model.decoder.body.convolutions[3]
+    h = F.silu(F.conv_transpose2d(h, first.weight, first.bias, stride=2, padding=1))
+    h = F.conv_transpose2d(h, second.weight, second.bias, stride=2, padding=1)
+    torch.testing.assert_close(model.decode(z, y).mean, h.sigmoid().reshape(4, 2, 64))
 
 
-def test_a_convolutional_body_trains_broadcasts_and_is_stored(tmp_path, monkeypatch):
-    monkeypatch.setitem(BODIES, "convolutional", (ConvEncoder, ConvDecoder))
-    model = small(3, body="convolutional")
+@pytest.mark.parametrize(("pixels", "sizes"), [(60, (3, 7)), (36, (3, 5, 7)), (64, (7,)), (64, ())])
+def test_images_that_cannot_be_halved_are_refused(pixels, sizes):
+    with pytest.raises(ValueError, match=f"need a square image whose side .* got {pixels} pixels and"):
+        CVAE(pixels, sizes, body="convolutional")
+
+
+def test_a_convolutional_body_trains_broadcasts_and_is_stored(tmp_path):
+    torch.manual_seed(0)
+    model = CVAE(16, (4, 8), 2, 3, body="convolutional")
     patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]).repeat(1, 8)  # the label says all about the image
     data = ImageSet(patterns.repeat(32, 1), torch.arange(96) % 3, "stripes")
     history = fit(model, data, epochs=40, batch_size=16, learning_rate=1e-2)
