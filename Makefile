@@ -25,8 +25,9 @@ test: $(READY)  ## run every test: library, notebooks, book, browser
 run: $(READY)  ## execute the notebooks in place on MNIST (NOTEBOOKS=... for some)
 	$(BIN)/python notebooks/run.py $(NOTEBOOKS)
 
-weights: $(READY)  ## train the named recipes (RECIPES=... for some) and store the weights
+weights: $(READY)  ## train the named recipes (RECIPES=... for some), store the weights and export them to the pages
 	$(BIN)/python -m cvae_lib weights $(RECIPES)
+	$(BIN)/python -m cvae_lib export book/_static/explorer/weights
 
 bench: $(READY)  ## time things side by side
 	for script in benchmarks/*.py; do TQDM_DISABLE=1 $(BIN)/python $$script || exit 1; done

@@ -1,22 +1,35 @@
-"""`python -m cvae_lib weights [NAME ...]` trains the named recipes, all of them without a name."""
+"""`python -m cvae_lib weights [NAME ...]` trains the named recipes, all of them without a name.
+
+`python -m cvae_lib export FOLDER` writes what the book's pages run into FOLDER.
+"""
 
 import argparse
+from pathlib import Path
 
 from cvae_lib.data import DataError
+from cvae_lib.export import EXPORTED, export
 from cvae_lib.train import RECIPES, make_weights
 
 
 def main() -> None:
     """Parse the command line and run it; a wrong name ends in one sentence."""
-    parser = argparse.ArgumentParser(prog="python -m cvae_lib", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m cvae_lib", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     weights = commands.add_parser("weights", help="train recipes and store their weights")
     weights.add_argument("names", nargs="*", metavar="NAME", help=f"known: {', '.join(RECIPES)}")
-    for name in parser.parse_args().names or RECIPES:
-        try:
-            make_weights(name)
-        except (ValueError, DataError) as error:
-            parser.error(str(error))
+    commands.add_parser("export", help="write what the book's pages run").add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "export":
+            for name in EXPORTED:
+                export(name, arguments.folder)
+        else:
+            for name in arguments.names or RECIPES:
+                make_weights(name)
+    except (OSError, ValueError, DataError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
