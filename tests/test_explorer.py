@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from book_fixture import ROOT, Book, _built_book, pages  # noqa: F401  (the fixture built_book)
 from playwright.sync_api import Browser, Locator, Page
@@ -186,7 +187,7 @@ def test_networks_of_any_shape_give_what_python_gives(page: Page, activation: st
 def test_the_bernoulli_log_likelihood_is_torchs(page: Page) -> None:
     logits = torch.tensor([-200.0, -3.0, 0.0, 0.5, 40.0, 200.0], dtype=torch.float64)
     x = torch.tensor([0.0, 0.25, 1.0, 0.5, 1.0, 1.0], dtype=torch.float64)
-    found = page.evaluate("([x, logits]) => explorer.bernoulliLogLikelihood(x, logits)", [x.tolist(), logits.tolist()])
+    found = page.evaluate("([x, logits]) => explorer.logLikelihood(x, logits)", [x.tolist(), logits.tolist()])
     same(found, Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(), 1e-9)
 
 
@@ -342,19 +343,22 @@ def test_elements_stand_below_their_figures_and_nobody_else_loads_their_scripts(
     browser: Browser,  # noqa: F811
     built_book: Book,
 ) -> None:
-    below = {"01_elbo": "elbo-lab", "04_vae_latent_space": "vae-plane", "08_cvae_latent_space": "cvae-plane"}
+    below = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]["explorer_below"]
+    content = {name: (built_book.html / name).read_text(encoding="utf-8") for name in pages()}
+    for name, text in content.items():
+        assert ("explorer/engine.js" in text) == any(f"<{tag}>" in text for tag in ELEMENTS), name
     home = built_book.html.as_uri() + "/"
-    for name in pages():
-        chapter = Path(name).stem
-        content = (built_book.html / name).read_text(encoding="utf-8")
-        assert ("explorer/engine.js" in content) == (chapter in below or name == PLAYGROUND), name
-        if chapter in below:
-            page, complaints = opened(browser, home + name, home, PHONE)
-            element = brought_up(page, below[chapter])
-            assert element.evaluate("(element) => element.previousElementSibling.querySelector('figure') !== null")
-            assert sideways(page) <= 0
-            assert not complaints
-            page.close()
+    for figure, tag in below.items():
+        chapters = [name for name, text in content.items() if f'id="{figure}"' in text]
+        assert len(chapters) == 1, f"_config.yml puts an element below {figure}, which is in {chapters}"
+        page, complaints = opened(browser, home + chapters[0], home, PHONE)
+        element = brought_up(page, tag)
+        assert element.evaluate(
+            "(element, id) => element.previousElementSibling.querySelector('#' + id) !== null", figure
+        )
+        assert sideways(page) <= 0
+        assert not complaints
+        page.close()
 
 
 def test_without_scripts_there_is_a_text(browser: Browser, built_book: Book) -> None:  # noqa: F811

@@ -114,8 +114,8 @@ const explorer = (() => {
 
   const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 
-  /** The sum over pixels of x log m + (1 - x) log(1 - m), with m = sigmoid(logit), in nats. */
-  function bernoulliLogLikelihood(x, logits) {
+  /** Bernoulli: the sum over pixels of x log m + (1 - x) log(1 - m), with m = sigmoid(logit), in nats. */
+  function logLikelihood(x, logits) {
     return logits.reduce(
       (sum, logit, i) => sum + x[i] * logit - Math.max(logit, 0) - Math.log1p(Math.exp(-Math.abs(logit))),
       0
@@ -137,8 +137,6 @@ const explorer = (() => {
   const fixed = (value, digits = 2) => value.toFixed(digits).replace(/^-0(\.0*)?$/, "0$1").replace("-", "−");
 
   const TICKS = [-4, -3, -2, -1, 0, 1, 2, 3, 4]; // along a latent axis
-
-  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
   // ---- Manners ----
 
@@ -181,5 +179,5 @@ const explorer = (() => {
     }
   }
 
-  return { deliver, file, halves, MLP, sigmoid, bernoulliLogLikelihood, paint, fixed, TICKS, clamp, Element };
+  return { deliver, file, halves, MLP, sigmoid, logLikelihood, paint, fixed, TICKS, Element };
 })();

@@ -4,11 +4,12 @@
 "use strict";
 
 (() => {
-  const { fixed, clamp } = explorer;
+  const { fixed } = explorer;
   const REACH = 4.4; // of the plane shown, in both directions
   const NEAR = 25; // codes that say what lives around a point
   const SCALE = 100; // units of the drawing per unit of z: not every browser draws text smaller than one
   const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
+  const BOX = 'viewBox="-485 -460 945 955" aria-hidden="true"'; // room for the plane and its ticks
   const CROSS = 'd="M-30 0H-14M14 0H30M0 -30V-14M0 14V30"';
 
   const place = (z, digits = 2) => `(${fixed(z[0], digits)}, ${fixed(z[1], digits)})`;
@@ -36,14 +37,12 @@
     build() {
       this.z = (this.getAttribute("z") ?? "0 0").split(" ").map(Number);
       this.code = null; // the one chosen among the codes
-      const low = -REACH * SCALE;
-      const box = `viewBox="${low - 45} ${low - 20} ${-2 * low + 65} ${-2 * low + 75}" aria-hidden="true"`;
       this.innerHTML = `
         <div class="sides">
           <div class="plane" tabindex="0" role="application" aria-label="${this.constructor.title}"
                aria-describedby="${this.id}-hint">
-            <svg ${box}>${axes()}</svg>
-            <svg ${box} class="over">
+            <svg ${BOX}>${axes()}</svg>
+            <svg ${BOX} class="over">
               <g class="cursor"><ellipse class="posterior"/><path class="halo" ${CROSS}/><path ${CROSS}/></g>
             </svg>
           </div>
@@ -79,7 +78,7 @@
         });
         this.dataset.sha256 = decoder.sha256;
         this.part(".source").innerHTML =
-          `Runs the decoder of <code>${weights}</code>, 16-bit weights, SHA-256 <code>${decoder.sha256.slice(0, 12)}…</code>.
+          `Runs the decoder of <code>${weights}</code>, 16-bit weights, SHA-256 <code>${decoder.sha256.slice(0, 12)}</code> and so on.
            The digits are codes of the first ${this.codes.length.toLocaleString("en")} test images of MNIST.`;
         this.scatter();
         this.move(this.z);
@@ -117,13 +116,14 @@
 
     /** Go to the nearest code, if one is near enough, and show its reconstruction and its posterior. */
     choose(within) {
-      const [nearest] = this.codes ? this.nearest() : [];
-      if (nearest && nearest.far < within) this.move(nearest.code.mean, nearest.code);
+      if (!this.codes) return;
+      const [{ code, far }] = this.nearest();
+      if (far < within) this.move(code.mean, code);
     }
 
     /** Decode z at once; everything else on the page follows. */
     move(z, code = null) {
-      this.z = z.map((value) => clamp(value, -REACH, REACH));
+      this.z = z.map((value) => Math.min(Math.max(value, -REACH), REACH));
       this.code = code;
       if (this.decoder) this.decode();
       this.point();
@@ -139,12 +139,11 @@
 
     /** Write the codes into the plane, each as its digit. */
     scatter() {
-      this.part(".codes").innerHTML = this.shown()
-        .map(
-          ({ digit, mean: [z1, z2] }) =>
-            `<text x="${z1 * SCALE}" y="${-z2 * SCALE}" style="--digit: ${digit}">${digit}</text>`
-        )
-        .join("");
+      const texts = this.shown().map(
+        ({ digit, mean: [z1, z2] }) =>
+          `<text x="${z1 * SCALE}" y="${-z2 * SCALE}" style="--digit: ${digit}">${digit}</text>`
+      );
+      this.part(".codes").innerHTML = texts.join("");
     }
 
     /** Readings beside the picture. */
