@@ -72,7 +72,7 @@ class ImageSet:
     def binarised(self, seed: int = 0) -> "ImageSet":
         """Every pixel drawn once, 1 with its grey value as probability, else 0.
 
-        Equations: (9.13)
+        Equations: (5.4), (9.13)
         """
         generator = torch.Generator().manual_seed(seed)
         images = torch.bernoulli(self.images, generator=generator)

@@ -50,7 +50,7 @@ class ContinuousBernoulli(TorchContinuousBernoulli):
     torch computes both from probabilities, which float32 rounds to 0 or 1: beyond a logit of 16 its density
     no longer integrates to 1.
 
-    Equations: (9.11)
+    Equations: (5.5), (5.6), (9.11)
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Decoder(nn.Module):
     gaussian: N(sigmoid(logit_i), sigma_G^2), sigma_G fixed, or one learned number for all pixels. At its optimum
         the learned one is the root mean squared error of a pixel, over images and posterior draws.
 
-    Equations: (3.2), (3.3)
+    Equations: (3.2), (3.3), (5.1), (5.2), (5.4)
     """
 
     def __init__(

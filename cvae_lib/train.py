@@ -105,7 +105,7 @@ def fit(
         ValueError: an argument out of range, or data that does not fit the model.
         FloatingPointError: the loss became infinite or NaN.
 
-    Equations: (3.4), (7.2), (9.7)
+    Equations: (3.4), (5.8), (5.17), (7.2), (9.7)
     """
     if min(epochs, batch_size, num_samples) < 1 or not learning_rate > 0:
         raise ValueError(

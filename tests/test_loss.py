@@ -59,7 +59,7 @@ def test_reconstruction_is_the_average_over_the_draws(x, num_labels):
 
 
 def test_the_gaussian_reconstruction_is_the_squared_error_in_units_of_sigma():
-    """||x - mean||^2 / (2 sigma_G^2) and the constant that the source drops."""
+    """(5.1): ||x - mean||^2 / (2 sigma_G^2) and the constant that the source drops."""
     model, x = spread_out(likelihood="gaussian", sigma_G=0.3), 3 * torch.randn(5, 6, dtype=torch.float64)
     noise = torch.randn(1, 5, 2, dtype=torch.float64)
     mean = model.decode(model.encode(x).loc + model.encode(x).scale * noise[0]).mean
@@ -179,7 +179,7 @@ def test_the_effective_sample_size_counts_the_draws_that_matter(x):
 
 
 def test_the_best_shared_sigma_is_the_root_mean_squared_error_over_posterior_draws():
-    """There the loss is stationary in log sigma_G and curves upwards, for any decoder and any data."""
+    """(5.2): there the loss is stationary in log sigma_G and curves upwards, for any decoder and any data."""
     model = spread_out(likelihood="gaussian", learn_sigma_G=True)
     x, noise = torch.randn(5, 6, dtype=torch.float64), torch.randn(9, 5, 2, dtype=torch.float64)
     mean = model.decode(posterior_draws(model, x, noise=noise).z).mean
@@ -209,7 +209,10 @@ def test_the_best_shared_sigma_is_the_root_mean_squared_error_over_posterior_dra
     ids=["pixels averaged", "both averaged", "kl summed over the batch", "reconstruction summed over the batch"],
 )
 def test_a_wrong_reduction_is_the_right_one_with_another_beta(x, wrong, beta):
-    """6 pixels, 2 latent dimensions, a batch of 5: the gradients are proportional, to a relative 1e-5."""
+    """(5.9), (5.10), (5.11), (5.12), against (5.8): proportional gradients, to a relative 1e-5.
+
+    6 pixels, 2 latent dimensions, a batch of 5.
+    """
     model, noise = spread_out(), torch.randn(1, 5, 2, dtype=torch.float64)
     gradients = []
     for loss in (wrong, lambda terms: (terms.reconstruction + beta * terms.kl).mean()):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -131,8 +131,21 @@ def test_bernoulli_is_minus_the_cross_entropy_on_grey_pixels_too(logit):
 
 
 @pytest.mark.parametrize("logit", LOGITS)
+def test_cross_entropy_on_grey_is_what_a_coin_costs_on_average_and_never_below_its_entropy(logit):
+    """(5.4) pixel by pixel, with the expectation over both sides of the coin written out."""
+    pixel = likelihood_at(logit, "bernoulli")
+    heads, tails = (-pixel.log_prob(torch.tensor([b])).item() for b in (1.0, 0.0))
+    for x in (0.0, 0.3, 1.0):
+        entropy = stats.bernoulli(x).entropy()
+        divergence = special.rel_entr([x, 1 - x], special.expit([logit, -logit])).sum()
+        cross_entropy = -pixel.log_prob(torch.tensor([x])).item()
+        assert cross_entropy == pytest.approx(x * heads + (1 - x) * tails, rel=1e-5, abs=1e-6)
+        assert cross_entropy == pytest.approx(entropy + divergence, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("logit", LOGITS)
 def test_continuous_bernoulli_is_the_density_that_quadrature_normalises(logit):
-    """(9.11): proportional to exp(logit x) on [0, 1]; confident pixels as well (torch's own fails beyond 16)."""
+    """(5.5), (9.11): proportional to exp(logit x) on [0, 1], confident pixels too (torch's own fails); mean (5.6)."""
     pixel = likelihood_at(logit, "continuous_bernoulli")
     total, mean = (integrate.quad(lambda x, k=k: x**k * math.exp(logit * x), 0, 1)[0] for k in (0, 1))
     for x in (0.0, 0.3, 1.0):

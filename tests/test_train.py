@@ -176,7 +176,7 @@ def weights_after(model: CVAE, **arguments) -> torch.Tensor:
 
 @pytest.mark.parametrize("arguments", [{"beta": 3.0}, {"beta": 0.0}, {"free_bits": 100.0}])
 def test_a_step_is_adams_on_the_weighted_loss(arguments):
-    """Each of the two dimensions has some 40 nats, so 100 free bits free them all, as beta = 0 does."""
+    """(5.8): each of the two dimensions has some 40 nats, so 100 free bits free them all, as beta = 0 does."""
     by_hand = without_width(0)
     terms = elbo_terms(by_hand, noise().images)
     beta = 0.0 if "free_bits" in arguments else arguments["beta"]
@@ -185,7 +185,7 @@ def test_a_step_is_adams_on_the_weighted_loss(arguments):
 
 
 def test_free_bits_are_free_for_each_dimension_on_average_over_the_batch():
-    """The widths make KLs of about 0.3 and 1.6 nats, so that 1 bit is less than the one and more than the other."""
+    """(5.17): the widths make KLs of about 0.3 and 1.6 nats, one less than the free 1 and one more."""
     model = small()
     with torch.no_grad():
         model.encoder.body.rest[-1].bias[2:] = torch.tensor([-1.0, -4.0])
