@@ -229,12 +229,12 @@ def estimate_log_likelihood(model: CVAE, data: ImageSet, num_samples: int = 5000
     x, y = _on_device(model, data)
     model.eval()
     chunk = max(1, 2**22 // (max(1, num_samples) * model.pixels))  # about 4 million pixels decoded at a time
+    values = x.new_empty(len(x))
     with _seeded(seed, model.device):
-        parts = [
-            importance_weighted_bound(model, x[batch], None if y is None else y[batch], num_samples)
-            for batch in torch.arange(len(x), device=model.device).split(chunk)
-        ]
-    return torch.cat(parts)
+        for batch in torch.arange(len(x), device=model.device).split(chunk):
+            labels = None if y is None else y[batch]
+            values[batch] = importance_weighted_bound(model, x[batch], labels, num_samples)
+    return values
 
 
 def _on_device(model: CVAE, data: ImageSet) -> tuple[torch.Tensor, torch.Tensor | None]:
