@@ -224,7 +224,7 @@ def estimate_log_likelihood(model: CVAE, data: ImageSet, num_samples: int = 5000
     Raises:
         ValueError: data that does not fit the model, or num_samples below 1.
 
-    Equations: (6.1), (9.7)
+    Equations: (9.7)
     """
     x, y = _on_device(model, data)
     model.eval()
