@@ -46,5 +46,5 @@ def _glue(name: str, value: float, line: str) -> None:
     if get_ipython() is None:
         return
     # The comment is for nbval: it tells this record from any other number, so that only such records are masked.
-    record = {_GLUE + "text/plain": f"{value:.6g}  # {line}"}
+    record = {_GLUE + "text/plain": f"{value!r}  # {line}"}
     display(record, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}})

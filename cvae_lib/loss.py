@@ -98,11 +98,8 @@ def posterior_draws(
 
     Equations: (2.4)
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
-    if posterior is None:
-        posterior = model.encode(x, y)
-    z = posterior.rsample((num_samples,)) if noise is None else posterior.loc + posterior.scale * noise
+    posterior = model.encode(x, y) if posterior is None else posterior
+    z = _draw(posterior, num_samples, noise)
     return PosteriorDraws(z, model.decode(z, y).log_prob(x).sum(-1), posterior, model.prior)
 
 
@@ -135,7 +132,10 @@ def elbo_terms(
 
     Source: Kingma & Welling, "Auto-Encoding Variational Bayes", 2014, eq. 10.
     """
-    return posterior_draws(model, x, y, num_samples, noise=noise).terms
+    posterior = model.encode(x, y)
+    z = _draw(posterior, num_samples, noise)  # (K, ..., latent_dim)
+    log_likelihood = model.decode(z, y).log_prob(x).sum(-1)  # (K, ...)
+    return ElboTerms(-log_likelihood.mean(0), kl_divergence(posterior, model.prior).sum(-1))
 
 
 def elbo(
@@ -180,7 +180,20 @@ def importance_weighted_bound(
 
     Source: Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8.
     """
-    return posterior_draws(model, x, y, num_samples, noise=noise).bound
+    posterior = model.encode(x, y)
+    z = _draw(posterior, num_samples, noise)  # (K, ..., latent_dim)
+    log_joint = model.decode(z, y).log_prob(x).sum(-1) + model.prior.log_prob(z).sum(-1)  # (K, ...)
+    log_weights: Tensor = log_joint - posterior.log_prob(z).sum(-1)
+    return log_weights.logsumexp(0) - math.log(len(z))
+
+
+def _draw(posterior: Normal, num_samples: int, noise: Tensor | None) -> Tensor:
+    """K reparameterised draws from the posterior, (K, ..., latent_dim)."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
+    if noise is None:
+        return posterior.rsample(torch.Size([num_samples]))
+    return posterior.loc + posterior.scale * noise
 
 
 @torch.no_grad()
