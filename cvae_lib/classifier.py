@@ -9,7 +9,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cvae_lib.loss import elbo, elbo_terms, importance_weighted_bound, log_likelihood_by_quadrature
+from cvae_lib.loss import (
+    elbo,
+    elbo_terms,
+    importance_weighted_bound,
+    log_likelihood_by_quadrature,
+    posterior_draws,
+)
 from cvae_lib.model import CVAE
 
 BOUNDS = ("elbo", "importance_weighted", "reconstruction", "quadrature")
@@ -166,3 +172,40 @@ class GenerativeClassifier:
         if self.bound == "elbo":
             return elbo(self.model, x, labels, noise=noise)
         return -elbo_terms(self.model, x, labels, noise=noise).reconstruction
+
+
+@torch.no_grad()
+def scores_by_draws(model: CVAE, x: Tensor, num_samples: Sequence[int], seed: int = 0) -> dict[tuple[str, int], Tensor]:
+    """The scores of `GenerativeClassifier` by every bound that needs draws and for several K, from the same draws.
+
+    Decoding is what takes the time, and here every draw is decoded once: the scores with K draws use the first K.
+
+    Args:
+        model: a `CVAE` with labels.
+        x: images, shape (images, pixels).
+        num_samples: the values of K, each at least 1.
+        seed: of the noise, see `GenerativeClassifier`.
+
+    Returns:
+        Scores in nats, (images, labels), by ("reconstruction", K), ("elbo", K) and ("importance_weighted", K).
+
+    Raises:
+        ValueError: an argument is none of the above.
+
+    Equations: (9.4), (9.7)
+    """
+    if not num_samples or min(num_samples) < 1:
+        raise ValueError(f"num_samples must hold numbers of draws, each at least 1; got {tuple(num_samples)}.")
+    classifier = GenerativeClassifier(model, num_samples=max(num_samples), seed=seed)
+    labels = torch.arange(model.num_labels, device=model.device)
+    parts: dict[tuple[str, int], list[Tensor]] = {}
+    for chunk in classifier._images(x).split(max(1, CHUNK // (model.num_labels * model.pixels * max(num_samples)))):
+        draws = posterior_draws(model, chunk[:, None], labels, noise=classifier._noise(chunk))
+        kl, log_weights = draws.kl.sum(-1), draws.log_weights
+        for K in num_samples:
+            reconstruction = draws.log_likelihood[:K].mean(0)
+            tighter = log_weights[:K].logsumexp(0) - math.log(K)
+            named = {"reconstruction": reconstruction, "elbo": reconstruction - kl, "importance_weighted": tighter}
+            for bound, scores in named.items():
+                parts.setdefault((bound, K), []).append(scores)
+    return {name: torch.cat(scores) for name, scores in parts.items()}

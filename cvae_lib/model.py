@@ -38,7 +38,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Normal:
         """Images (..., pixels) and labels (...) to q(z | x, y) with batch shape (..., latent_dim)."""
-        mean, log_variance = self.body(x, y).chunk(2, dim=-1)
+        mean, log_variance = _at_least_32_bits(self.body(x, y)).chunk(2, dim=-1)
         return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
 
 
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         """Codes (..., latent_dim) and labels (...) to p(x | z, y) with batch shape (..., pixels)."""
-        logits = self.body(z, y)
+        logits = _at_least_32_bits(self.body(z, y))
         if self.likelihood == "gaussian":
             sigma_G = self.sigma_G if self.log_sigma_G is None else self.log_sigma_G.exp()
             return Normal(logits.sigmoid(), sigma_G, validate_args=False)
@@ -234,6 +234,28 @@ class CVAE(nn.Module):
             raise ValueError(f"Give one label or {n}, one for each image; got shape {tuple(torch.as_tensor(y).shape)}.")
         return self.decode(self.prior.sample((n,)), y).mean
 
+    @torch.no_grad()
+    def start_at_mean(self, images: Tensor) -> None:
+        """Set the decoder's last bias so that an untrained decoder draws the mean image, nearly.
+
+            bias_i = logit(mean_i),   mean_i between 0.001 and 0.999
+
+        Training then need not spend its first epochs on learning which pixels are always black.
+
+        Args:
+            images: the training images, shape (N, pixels).
+
+        Raises:
+            ValueError: images do not fit the model, or the decoder has not one last bias for each pixel.
+
+        Source: Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, published code.
+        """
+        self.check_images(images)
+        bias = list(self.decoder.body.parameters())[-1]
+        if bias.shape != (self.pixels,):
+            raise ValueError("start_at_mean needs a decoder with one last bias for each pixel, such as the body 'mlp'.")
+        bias.copy_(images.mean(0).clamp(0.001, 0.999).logit())
+
     def check_images(self, x: Tensor) -> None:
         """Raise ValueError unless x holds images this model can encode, see `encode`."""
         _check_floats("Images", x, self.pixels)
@@ -319,6 +341,11 @@ def check_known(what: str, value: str, known: Sequence[str] | dict[str, Any]) ->
     """Raise ValueError, with the known ones, unless value is one of them."""
     if value not in known:
         raise ValueError(f"Unknown {what} {value!r}; known: {', '.join(known)}.")
+
+
+def _at_least_32_bits(values: Tensor) -> Tensor:
+    """Under autocast a network computes in 16 bits; densities and their sums over pixels must not."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _check_floats(what: str, values: Tensor, width: int) -> None:

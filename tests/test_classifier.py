@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch.nn import functional as F
 
 from cvae_lib import CVAE, GenerativeClassifier, classifier, dataset_name, load
-from cvae_lib.classifier import BOUNDS
+from cvae_lib.classifier import BOUNDS, scores_by_draws
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,6 +85,24 @@ def test_the_shipped_model_gives_what_a_plain_loop_computes(shipped, bound):
     scores = GenerativeClassifier(shipped, bound, 3, seed=5)
     expected = one_by_one(shipped, x, scores._noise(x), bound)
     np.testing.assert_allclose(scores.log_likelihood(x), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [2**22, 2 * 30 * 3 * 5])
+def test_all_scores_at_once_are_the_scores_one_by_one(model, x, chunk, monkeypatch):
+    """With 5 draws those of the classifier, with 2 those of a plain loop over the first 2 of its draws."""
+    monkeypatch.setattr(classifier, "CHUNK", chunk)
+    found = scores_by_draws(model, x, (2, 5), seed=7)
+    assert set(found) == {(bound, K) for bound in BOUNDS if bound != "quadrature" for K in (2, 5)}
+    for (bound, K), scores in found.items():
+        whole = GenerativeClassifier(model, bound, 5, seed=7)
+        expected = whole.log_likelihood(x) if K == 5 else one_by_one(model, x, whole._noise(x)[:2], bound)
+        np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_samples", [(), (0, 1)])
+def test_all_scores_need_numbers_of_draws(model, x, num_samples):
+    with pytest.raises(ValueError, match=r"num_samples must hold numbers of draws, each at least 1; got \("):
+        scores_by_draws(model, x, num_samples)
 
 
 def test_with_quadrature_it_is_the_bayes_classifier():

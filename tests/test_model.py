@@ -286,6 +286,27 @@ def test_the_range_of_pixels_is_the_likelihoods_business(likelihood):
             model.encode(x.fill_(value))
 
 
+# Start -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_labels", [0, 3])
+def test_the_decoder_starts_at_the_mean_image(num_labels):
+    """With the last layer's weights at 0 the bias is all there is; black and white pixels stay inside (0, 1)."""
+    model = CVAE(4, (5,), 2, num_labels)
+    images = torch.tensor([[0.0, 1.0, 0.25, 0.5], [0.0, 1.0, 0.75, 0.7]])
+    model.start_at_mean(images)
+    torch.nn.init.zeros_(model.decoder.body.rest[-1].weight)
+    drawn = model.sample(2, 1 if num_labels else None)
+    torch.testing.assert_close(drawn, torch.tensor([0.001, 0.999, 0.5, 0.6]).expand(2, 4))
+
+
+def test_a_start_at_the_mean_needs_images_that_fit_and_a_bias_for_each_pixel():
+    with pytest.raises(ValueError, match=r"must have shape \(\.\.\., 16\); got \(2, 9\)"):
+        small().start_at_mean(torch.rand(2, 9))
+    with pytest.raises(ValueError, match="one last bias for each pixel, such as the body 'mlp'"):
+        CVAE(16, (4, 8), body="convolutional").start_at_mean(torch.rand(2, 16))
+
+
 # Storage ---------------------------------------------------------------------------------------------------------
 
 

@@ -230,6 +230,28 @@ def test_an_objective_of_your_own_is_minimised():
     torch.testing.assert_close(found, weights_after(without_width(0), beta=0.0), atol=1e-6, rtol=0)
 
 
+def test_in_16_bits_networks_round_and_densities_do_not():
+    """The same draws: each number of 16 bits is right to 2^-9, and a sum of pixels is no multiple of 1/4."""
+    seen = {}
+    for precision in ("float32", "bfloat16"):
+        model = CVAE(16, (64,), 2)
+        torch.manual_seed(5)
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, std=0.5)
+
+        def kept(draws, precision=precision):
+            seen[precision] = draws
+            return -draws.bound.mean()
+
+        fit(model, noise(), epochs=1, batch_size=70, objective=kept, precision=precision)
+    fine, coarse = seen["float32"].log_likelihood, seen["bfloat16"].log_likelihood
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(fine, coarse)
+    torch.testing.assert_close(coarse, fine, rtol=0.05, atol=0.05)
+    assert (coarse * 4 % 1 != 0).float().mean() > 0.9
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
 def test_one_cycle_ends_with_a_rate_of_almost_nothing(monkeypatch):
     """Up to the rate asked for at 30 % of the steps, then down; a constant one stays where it is."""
     for schedule in ("one_cycle", "constant"):
@@ -264,7 +286,7 @@ def test_a_transform_is_done_to_every_batch_afresh(monkeypatch):
 
 
 def test_the_log_likelihood_of_a_data_set_is_the_bound_of_each_image(monkeypatch):
-    """Against a plain mean of weights in float64; the bound of 3,000 draws spreads by less than 0.02 nat here."""
+    """Against a plain mean of weights in float64; the bound of 3,000 draws spreads by less than 0.02 nat."""
     data, model = noise(9), small(3)
     values = estimate_log_likelihood(model, data, 3_000)
     assert torch.equal(values, estimate_log_likelihood(model, data, 3_000))
@@ -361,6 +383,7 @@ def test_a_loss_that_is_no_number_ends_with_advice():
         ({"free_bits": -0.1}, "must be at least 0; got .*free_bits=-0.1"),
         ({"objective": "importance_weighted", "beta": 2}, "belong to the objective 'elbo'; got .*importance_weighted"),
         ({"objective": "iwae"}, "Unknown objective 'iwae'; known: elbo, importance_weighted"),
+        ({"precision": "float16"}, "Unknown precision 'float16'; known: float32, bfloat16"),
         ({"schedule": "cosine"}, "Unknown schedule 'cosine'; known: constant, one_cycle"),
     ],
 )
@@ -440,6 +463,18 @@ def test_a_recipe_that_binarises_is_tested_on_binarised_images_and_evaluated(tin
     assert found["num_samples"] == 3
     assert found["mean"] == pytest.approx(values.mean().item())
     assert found["standard_error"] == pytest.approx(values.std().item() / 297**0.5)
+
+
+def test_a_recipe_may_start_at_the_mean_of_its_training_images(tiny, monkeypatch):
+    """With a rate that moves nothing, the decoder's last bias is still where it began."""
+    recipe = RECIPES[tiny]
+    monkeypatch.setitem(
+        RECIPES, tiny, Recipe(recipe.model, {"epochs": 1, "learning_rate": 1e-9}, dataset="digits", start_at_mean=True)
+    )
+    data = load("digits", "train")
+    model, _ = train.train_recipe(tiny, 3, data, load("digits", "test"))
+    mean = data.images.mean(0).clamp(0.001, 0.999)
+    torch.testing.assert_close(model.decoder.body.rest[-1].bias.sigmoid(), mean, rtol=1e-4, atol=1e-6)
 
 
 def test_an_unknown_recipe_lists_the_known_ones(tmp_path, monkeypatch, capsys):
