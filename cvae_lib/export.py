@@ -9,8 +9,9 @@ import base64
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -108,9 +109,9 @@ def export(name: str, folder: Path) -> None:
     if name not in EXPORTED:
         raise ValueError(f"Pages do not run {name!r}; they run {', '.join(EXPORTED)}.")
     model = CVAE.from_pretrained(name)
-    parts = {
-        "encoder": lambda: network(model.encoder.body),
-        "decoder": lambda: network(model.decoder.body),
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "encoder": lambda: network(cast(MLP, model.encoder.body)),
+        "decoder": lambda: network(cast(MLP, model.decoder.body)),
         "codes": lambda: codes(model, *(part[:NUM_CODES] for part in load("mnist", "test"))),
         "histogram": lambda: histogram(model, load("mnist", "test").images),
         "replay": lambda: replay(name),
