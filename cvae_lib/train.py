@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
@@ -67,6 +68,7 @@ def fit(
     free_bits: float = 0.0,
     transform: Callable[[Tensor], Tensor] | None = None,
     precision: str = "float32",
+    observer: Callable[[CVAE], object] | None = None,
     seed: int = 0,
 ) -> History:
     """Maximise a bound with Adam; by default the ELBO, estimated with one draw an image.
@@ -100,6 +102,8 @@ def fit(
         transform: done to every batch of images, such as `torch.bernoulli`, which binarises them at random.
         precision: of the products inside the networks, "float32" or "bfloat16", which is faster where the processor
             knows it; weights, densities and their sums keep 32 bits (torch's autocast).
+        observer: called with the model before the first epoch and after each. What it draws at random does not
+            change the training.
         seed: for order, draws and transform.
 
     Returns:
@@ -133,12 +137,20 @@ def fit(
     history = History()
     steps = -(-len(x) // batch_size)
     scheduler = OneCycleLR(optimizer, learning_rate, epochs * steps) if schedule == "one_cycle" else None
+
+    def observe() -> None:
+        if observer is not None:
+            model.eval()
+            with _seeded(seed, model.device):
+                observer(model)
+
     quiet = bool(os.environ.get("TQDM_DISABLE"))  # tqdm itself does not look at it in a notebook
     with (
         _seeded(seed, model.device),
         tqdm(total=epochs * steps, unit="batch", disable=quiet) as progress,
     ):
         try:
+            observe()
             for epoch in range(1, epochs + 1):
                 start = time.perf_counter()
                 model.train()
@@ -186,6 +198,7 @@ def fit(
                         seconds,
                     )
                 )
+                observe()
         except KeyboardInterrupt:
             print(f"Interrupted in epoch {len(history) + 1}; the history holds the {len(history)} before it.")
     model.eval()
@@ -270,6 +283,8 @@ class Recipe:
     start_at_mean: begin with the decoder at the mean training image, see `CVAE.start_at_mean`.
     evaluation_samples: K of the importance-weighted bound on the whole test set that is computed after training and
         kept in the log; 0 for none.
+    snapshots: how many of the first test images have their posterior means stored, before training and after every
+        epoch; 0 for none. For models without labels.
     """
 
     model: dict[str, Any]
@@ -278,11 +293,12 @@ class Recipe:
     dataset: str = "mnist"
     start_at_mean: bool = False
     evaluation_samples: int = 0
+    snapshots: int = 0
 
 
 _PLANE = {"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2}
 RECIPES = {
-    "vae-2d": Recipe(_PLANE, {"epochs": 15}),
+    "vae-2d": Recipe(_PLANE, {"epochs": 15}, snapshots=500),
     "cvae-2d": Recipe(_PLANE | {"num_labels": 10}, {"epochs": 14}),
 }
 """The recipes behind the weights that come with the package, by the name of the weights.
@@ -297,8 +313,12 @@ def _recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def train_recipe(name: str, seed: int, train: ImageSet, test: ImageSet) -> tuple[CVAE, History]:
+def train_recipe(
+    name: str, seed: int, train: ImageSet, test: ImageSet, observer: Callable[[CVAE], object] | None = None
+) -> tuple[CVAE, History]:
     """Train one model by a recipe. The test set is only looked at after each epoch; nothing is chosen by it.
+
+    The observer is that of `fit`.
 
     Raises:
         ValueError: there is no recipe of that name.
@@ -311,13 +331,15 @@ def train_recipe(name: str, seed: int, train: ImageSet, test: ImageSet) -> tuple
     arguments = recipe.fit | {"seed": seed}
     if "transform" in arguments:
         arguments["transform"] = chain(arguments["transform"])
-    return model, fit(model, train, held_out=test, **arguments)
+    return model, fit(model, train, held_out=test, observer=observer, **arguments)
 
 
 def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     """Train a recipe with all its seeds; store the first seed's weights (fp16) and `training.json`, the log.
 
-    A recipe that binarises is tested on images binarised once.
+    A recipe that binarises is tested on images binarised once. Where the recipe wants snapshots, those of the first
+    seed are stored in `snapshots.safetensors`: the means (epochs + 1, images, latent_dim), fp16, and the terms of the
+    test loss (epochs, 2), reconstruction and KL.
 
     Raises:
         ValueError: there is no recipe of that name.
@@ -327,10 +349,21 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     if "binarise" in recipe.fit.get("transform", ()):
         test = test.binarised()
     runs: list[dict[str, Any]] = []
+    means: list[Tensor] = []
+
+    @torch.no_grad()
+    def snapshot(model: CVAE) -> None:
+        images = test.images[: recipe.snapshots]
+        means.append(model.encode(images.to(model.device)).loc.to("cpu", torch.float16))
+
     for seed in recipe.seeds:
-        model, history = train_recipe(name, seed, train, test)
+        observer = snapshot if recipe.snapshots and not runs else None
+        model, history = train_recipe(name, seed, train, test, observer)
         if not runs:
             model.save_pretrained(folder / name, torch.float16)
+        if observer:
+            terms = torch.tensor([[row.held_out_reconstruction, row.held_out_kl] for row in history])
+            save_file({"means": torch.stack(means), "terms": terms}, folder / name / "snapshots.safetensors")
         runs.append({"seed": seed, "epochs": [row._asdict() for row in history]})
     stored = CVAE.from_pretrained(folder / name)
     log = {

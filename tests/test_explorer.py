@@ -1,12 +1,14 @@
 """The live elements of the pages compute what Python computes, and can be used by everyone everywhere."""
 
 import base64
+import functools
 import gzip
 import hashlib
 import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,40 @@ import torch
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 from book_fixture import ROOT, Book, _built_book, pages  # noqa: F401  (the fixture built_book)
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, Route
+from safetensors.torch import load_file
 from test_browser import AXE, COLOURS, DESK, PHONE, browser, opened, served, sideways  # noqa: F401  (fixtures)
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from cvae_lib import CVAE, dataset_name, load
-from cvae_lib.export import EXPORTED, NUM_CODES, base64_halves, codes, export, network
+from cvae_lib import CVAE, GenerativeClassifier, dataset_name, elbo, load
+from cvae_lib.export import EXPORTED, NUM_CODES, base64_halves, export, network
 from cvae_lib.model import WEIGHTS
 from cvae_lib.networks import MLP
 
 EXPLORER = ROOT / "book" / "_static" / "explorer"
 PLAYGROUND = "book/playground.html"
 PLANES = {"vae-plane": "vae-2d", "cvae-plane": "cvae-2d"}
-ELEMENTS = ["elbo-lab", *PLANES]
+RUN = PLANES | {"training-replay": "vae-2d", "digit-classifier": "cvae-2d"}  # elements and the weights they run first
+FETCHED = {
+    "vae-plane": ("decoder", "codes"),
+    "cvae-plane": ("decoder", "codes"),
+    "training-replay": ("replay",),
+    "digit-classifier": ("encoder", "decoder", "histogram"),
+}
+LIMITS = {
+    "vae-plane": 1.3e6,
+    "cvae-plane": 1.3e6,
+    "training-replay": 100e3,
+    "digit-classifier": 3.3e6,
+}  # bytes, gzipped
+READY = "(element) => element.means ?? element.answer"
+ELEMENTS = ["elbo-lab", *RUN]
 POINTS = [(0.0, 0.0), (0.5, -1.25), (-2.1, 0.7), (4.4, -4.4)]
 
 
-def exported(name: str) -> dict[str, Any]:
+def exported(name: str, folder: Path = EXPLORER / "weights") -> dict[str, Any]:
     """What a script file delivers."""
-    call = re.fullmatch(r'explorer\.deliver\("(.*?)", (.*)\);\n', (EXPLORER / "weights" / f"{name}.js").read_text())
+    call = re.fullmatch(r'explorer\.deliver\("(.*?)", (.*)\);\n', (folder / f"{name}.js").read_text())
     assert call, f"{name}.js is no call of explorer.deliver"
     assert call[1] == name
     return json.loads(call[2])
@@ -80,8 +97,8 @@ def brought_up(page: Page, tag: str) -> Locator:
     """An element in view, with its weights."""
     element = page.locator(tag).first
     element.scroll_into_view_if_needed()
-    if tag in PLANES:
-        page.wait_for_function("(element) => element.means", arg=element.element_handle())
+    if tag in RUN:
+        page.wait_for_function(READY, arg=element.element_handle())
     return element
 
 
@@ -118,21 +135,36 @@ def same(found: object, expected: object, tolerance: float = 1e-4) -> None:
 # ---- What is exported ----
 
 
-@pytest.mark.parametrize("name", EXPORTED)
-def test_the_pages_run_the_weights_of_the_library(name: str) -> None:
-    model = CVAE.from_pretrained(name)
-    digest = hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
-    for part in (*EXPORTED[name], "codes"):
-        content = exported(f"{name}.{part}")
-        assert (content.pop("weights"), content.pop("sha256")) == (name, digest), "run `make weights` or its last step"
-        if part != "codes":
-            assert content == network(getattr(model, part).body)
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is exported now, from MNIST."""
+    if dataset_name() != "mnist":
+        pytest.skip("codes, replay and histogram are of MNIST, which this run has not")
+    folder = tmp_path_factory.mktemp("export")
+    for name in EXPORTED:
+        export(name, folder)
+    return folder
 
 
-@pytest.mark.parametrize("name", EXPORTED)
-def test_an_exported_network_holds_its_numbers_layer_by_layer(name: str) -> None:
+def test_the_pages_run_the_weights_of_the_library() -> None:
+    parts = {f"{name}.{part}" for name in EXPORTED for part in EXPORTED[name]}
+    assert {path.stem for path in (EXPLORER / "weights").iterdir()} == parts
+    for name in EXPORTED:
+        model = CVAE.from_pretrained(name)
+        digest = hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
+        for part in EXPORTED[name]:
+            content = exported(f"{name}.{part}")
+            found = (content.pop("weights"), content.pop("sha256"))
+            assert found == (name, digest), "run `make weights` or its last step"
+            if part in ("encoder", "decoder"):
+                assert content == network(getattr(model, part).body)
+
+
+@pytest.mark.parametrize("part", [f"{name}.{part}" for name in EXPORTED for part in EXPORTED[name] if "coder" in part])
+def test_an_exported_network_holds_its_numbers_layer_by_layer(part: str) -> None:
     """Read back without the exporting code, as the page does."""
-    content, state = exported(f"{name}.decoder"), CVAE.from_pretrained(name).decoder.body.state_dict()
+    name, which = part.split(".")
+    content, state = exported(part), getattr(CVAE.from_pretrained(name), which).body.state_dict()
     found, at = numbers(content), 0
     for key in [key for key in state if key.endswith("weight") and key != "label_bias.weight"]:
         bias = state["label_bias.weight" if key == "first.weight" and content["labels"] else key[:-6] + "bias"]
@@ -142,23 +174,51 @@ def test_an_exported_network_holds_its_numbers_layer_by_layer(name: str) -> None
     assert at == len(found)
 
 
-@pytest.mark.parametrize("name", EXPORTED)
-def test_the_codes_are_those_of_the_first_test_images(name: str, tmp_path: Path) -> None:
-    if dataset_name() != "mnist":
-        pytest.skip("the codes are of MNIST, which this run has not")
-    images, labels = (part[:NUM_CODES] for part in load("mnist", "test"))
-    content, fresh = exported(f"{name}.codes"), codes(CVAE.from_pretrained(name), images, labels)
-    assert content["labels"] == fresh["labels"]
-    np.testing.assert_allclose(numbers(content).astype(float), numbers(fresh).astype(float), rtol=2e-3, atol=1e-3)
-    export(name, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{part}.js" for part in (*EXPORTED[name], "codes")}
+def test_everything_exported_is_there(fresh: Path) -> None:
+    assert {path.name for path in fresh.iterdir()} == {path.name for path in (EXPLORER / "weights").iterdir()}
 
 
-def test_scripts_and_what_an_element_fetches_stay_small() -> None:
+@pytest.mark.parametrize("name", PLANES.values())
+def test_the_codes_are_those_of_the_first_test_images(name: str, fresh: Path) -> None:
+    content, again = exported(f"{name}.codes"), exported(f"{name}.codes", fresh)
+    assert len(content["labels"]) == NUM_CODES
+    assert content["labels"] == again["labels"]
+    np.testing.assert_allclose(numbers(content).astype(float), numbers(again).astype(float), rtol=2e-3, atol=1e-3)
+
+
+def test_the_replay_is_of_the_stored_snapshots_and_says_whose_they_are(fresh: Path) -> None:
+    content = exported("vae-2d.replay")
+    assert content == exported("vae-2d.replay", fresh)
+    stored = load_file(WEIGHTS / "vae-2d" / "snapshots.safetensors")
+    assert np.array_equal(numbers(content), stored["means"].flatten().numpy())
+    np.testing.assert_allclose(content["terms"], stored["terms"], atol=0.000051)
+    log = json.loads((WEIGHTS / "vae-2d" / "training.json").read_text())["runs"][0]["epochs"]
+    assert content["same_run"] == all(
+        row["held_out_reconstruction"] == reconstruction
+        for row, reconstruction in zip(log, stored["terms"][:, 0].double().tolist(), strict=True)
+    )
+
+
+def test_the_histogram_counts_log_p_of_x_over_the_test_images(fresh: Path) -> None:
+    """Against numpy's counts of (9.3)'s denominator; images at the edge of a bin may round into its neighbour."""
+    content, again = exported("cvae-2d.histogram"), exported("cvae-2d.histogram", fresh)
+    scores = GenerativeClassifier(CVAE.from_pretrained("cvae-2d")).log_likelihood(load("mnist", "test").images)
+    evidence = np.logaddexp.reduce(scores.double().numpy(), axis=1) - math.log(10)
+    counts, edges = np.histogram(evidence, len(content["counts"]), (content["low"], content["high"]))
+    assert edges[1] - edges[0] == 5
+    assert sum(content["counts"]) == content["images"] == 10_000
+    assert np.abs(counts - content["counts"]).sum() <= 10
+    assert content.keys() == again.keys()
+
+
+@pytest.mark.parametrize("tag", FETCHED)
+def test_what_an_element_fetches_stays_small(tag: str) -> None:
+    files = (EXPLORER / "weights" / f"{RUN[tag]}.{part}.js" for part in FETCHED[tag])
+    assert sum(len(gzip.compress(file.read_bytes())) for file in files) <= LIMITS[tag]
+
+
+def test_scripts_stay_small() -> None:
     assert sum(path.stat().st_size for path in EXPLORER.glob("*.js")) <= 40_000
-    for name in PLANES.values():
-        files = (EXPLORER / "weights" / f"{name}.{part}.js" for part in ("decoder", "codes"))
-        assert sum(len(gzip.compress(file.read_bytes())) for file in files) <= 1.3e6
 
 
 # ---- What the page computes ----
@@ -248,6 +308,271 @@ def test_the_plane_says_what_lives_nearby(page: Page) -> None:
     assert f"{100 * (1 - math.exp(-(2.2**2 + 0.3**2) / 2)):.1f} % of the prior" in plane.inner_text()
 
 
+def places(replay: Locator) -> np.ndarray:
+    """Where the digits of the replay are, in the latent plane."""
+    moves = replay.evaluate("(element) => [...element.digits].map((digit) => digit.getAttribute('transform'))")
+    return np.array([[float(number) for number in move[len("translate(") : -1].split()] for move in moves]) * (
+        0.01,
+        -0.01,
+    )
+
+
+def test_the_replay_shows_what_was_stored(page: Page) -> None:
+    replay = brought_up(page, "training-replay")
+    stored = load_file(WEIGHTS / "vae-2d" / "snapshots.safetensors")
+    means, terms = stored["means"].double().numpy(), stored["terms"]
+    for epoch in (0, 1, 7, 15):
+        replay.evaluate("(element, epoch) => element.go(epoch)", epoch)
+        np.testing.assert_allclose(places(replay), means[epoch], atol=1e-6)
+        said = replay.locator("dl").inner_text()
+        if epoch:
+            assert f"{epoch} of 15" in said
+            for value in (terms[epoch - 1].sum(), *terms[epoch - 1]):
+                assert float(value) == pytest.approx(
+                    min((float(text) for text in re.findall(r"\d+\.\d\d", said)), key=lambda v: abs(v - value)),
+                    abs=0.011,
+                )
+        else:
+            assert "before training" in said
+            assert said.count("not measured") == 3
+    replay.evaluate("(element) => element.go(2.25)")
+    np.testing.assert_allclose(places(replay), 0.75 * means[2] + 0.25 * means[3], atol=1e-6)
+    labels = load("mnist", "test").labels[:500].tolist() if dataset_name() == "mnist" else None
+    if labels:
+        assert replay.locator(".codes").text_content() == "".join(map(str, labels))
+
+
+def test_the_replay_says_that_it_is_a_second_run_if_it_is(page: Page) -> None:
+    said = brought_up(page, "training-replay").locator(".source").inner_text()
+    assert ("a second run of its recipe and seed" in said) != exported("vae-2d.replay")["same_run"]
+
+
+def fed(page: Page, images: torch.Tensor, noise: torch.Tensor, everything: bool = True) -> list[dict[str, Any]]:
+    """What the page's classifier answers for images (N, pixels) and noise (N, K * latent_dim), or its scores only."""
+    classifier = page.locator("digit-classifier").first
+    return classifier.evaluate(
+        """async (element, [images, noises, all]) => {
+          const answers = [];
+          for (const [i, x] of images.entries()) {
+            const { scores, posteriors, means } = await element.model({ x, noise: noises[i] });
+            const plain = posteriors.map(({ mean, sigma }) => [[...mean], [...sigma]]);
+            answers.push(all ? { scores, posteriors: plain, means: means.map((row) => [...row]) } : { scores });
+          }
+          return answers;
+        }""",
+        [images.tolist(), noise.tolist(), everything],
+    )
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_the_classifier_computes_what_python_computes(page: Page, draws: int) -> None:
+    """Posterior, reconstruction and score (9.4) under every label, in double precision from the same 16-bit weights."""
+    brought_up(page, "digit-classifier")
+    torch.manual_seed(draws)
+    x, noise = torch.rand(2, 784, dtype=torch.float64).round(decimals=3), torch.randn(draws, 2, 1, 2).double()
+    x[1] = decoded("cvae-2d", (0.3, -1.1), torch.tensor(8))
+    model, labels = CVAE.from_pretrained("cvae-2d").double(), torch.arange(10)
+    answers = fed(page, x, noise[:, :, 0].transpose(0, 1).flatten(1))
+    with torch.no_grad():
+        posterior = model.encode(x[:, None], labels)
+        means = model.decode(posterior.loc + posterior.scale * noise, labels).mean.mean(0)
+        scores = elbo(model, x[:, None], labels, noise=noise)
+    for n, answer in enumerate(answers):
+        same(answer["scores"], scores[n])
+        same(answer["posteriors"], torch.stack([posterior.loc[n], posterior.scale[n]], 1))
+        same(answer["means"], means[n])
+
+
+def test_the_classifier_agrees_with_the_librarys_on_a_thousand_test_digits(page: Page) -> None:
+    """Fed with the digits and with the library's own noise."""
+    if dataset_name() != "mnist":
+        pytest.skip("the digits are MNIST's, which this run has not")
+    brought_up(page, "digit-classifier")
+    classifier, images = GenerativeClassifier(CVAE.from_pretrained("cvae-2d")), load("mnist", "test").images[:1000]
+    noise = classifier._noise(images)[0, :, 0]
+    found = []
+    for batch in torch.arange(len(images)).split(100):
+        found += [answer["scores"] for answer in fed(page, images[batch], noise[batch], False)]
+    scores = torch.tensor(found, dtype=torch.float64)
+    same(scores, classifier.log_likelihood(images))
+    assert (scores.argmax(1).numpy() == classifier.predict(images)).mean() >= 0.999
+
+
+STROKES = {
+    "a seven": [[[70, 60], [210, 60], [120, 230]]],
+    "small and low": [[[30, 200], [60, 200], [60, 260], [35, 260]], [[30, 230], [58, 230]]],
+    "wide": [[[20, 140], [260, 150]], [[250, 90], [250, 200]]],
+}
+
+
+def draw(classifier: Locator, strokes: list[list[list[float]]]) -> list[float]:
+    """Draw strokes one after the other; the image that the model gets."""
+    classifier.evaluate("(element) => element.clear()")
+    for stroke in strokes:
+        for n, point in enumerate(stroke):
+            classifier.evaluate("(element, [point, first]) => element.move(point, true, first)", [point, n == 0])
+    return classifier.evaluate("(element) => [...element.x]")
+
+
+@pytest.mark.parametrize("name", STROKES)
+def test_a_drawing_is_framed_as_mnist_was(page: Page, name: str) -> None:
+    """Against shares of pixels within half a pen's width of the strokes, counted on a grid 16 times as fine.
+
+    Browsers put edges on a grid of quarter pixels; MNIST's own digits lie within half a pixel of the middle.
+    """
+    image = np.array(draw(brought_up(page, "digit-classifier"), STROKES[name])).reshape(28, 28)
+    rows, columns = np.nonzero(image)
+    assert 20 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 22, "the box has 20 pixels, and may lie between two"
+    for axis in (0, 1):
+        assert (image.sum(1 - axis) * np.arange(28)).sum() / image.sum() == pytest.approx(14, abs=0.25)
+
+    points = np.concatenate([np.array(stroke, float) for stroke in STROKES[name]])
+    scale = (20 - 2.6) / np.ptp(points, axis=0).max()
+    fine = (np.arange(28 * 16) + 0.5) / 16
+    grid = np.stack(np.meshgrid(fine, fine), -1)
+    centre = (points.max(0) + points.min(0)) / 2
+    for _ in range(2):
+        near = np.full(grid.shape[:2], np.inf)
+        for stroke in STROKES[name]:
+            ends = (np.array(stroke, float) - centre) * scale + 14.5
+            for start, end in pairwise(ends):
+                along = np.clip((grid - start) @ (end - start) / ((end - start) ** 2).sum(), 0, 1)
+                near = np.minimum(near, np.linalg.norm(grid - start - along[..., None] * (end - start), axis=-1))
+        expected = (near <= 1.3).reshape(28, 16, 28, 16).mean((1, 3))
+        weights = expected / expected.sum()
+        mass = np.array([(weights.sum(0) * np.arange(28)).sum(), (weights.sum(1) * np.arange(28)).sum()])
+        centre = centre + (mass - 14) / scale
+    assert np.abs(image - expected).max() <= 0.3
+    assert np.abs(image - expected).mean() <= 0.015
+
+
+def test_mnist_has_its_centre_of_mass_where_drawings_have_it() -> None:
+    if dataset_name() != "mnist":
+        pytest.skip("this is about MNIST, which this run has not")
+    images = load("mnist", "test").images.reshape(-1, 28, 28)
+    for axis in (1, 2):
+        means = (images.sum(3 - axis) * torch.arange(28)).sum(1) / images.sum((1, 2))
+        assert means.mean() == pytest.approx(14, abs=0.02)
+
+
+def settled(classifier: Locator) -> Locator:
+    """Wait until the image has been read."""
+    classifier.page.wait_for_function("(e) => !e.busy && !e.question", arg=classifier.element_handle())
+    return classifier
+
+
+def test_the_classifier_says_what_it_computed(page: Page) -> None:
+    """Bars, words and histogram, for a digit drawn and for the noise that was drawn with it."""
+    classifier = brought_up(page, "digit-classifier")
+    x = draw(classifier, STROKES["a seven"])
+    settled(classifier)
+    noise = torch.tensor(classifier.evaluate("(element) => element.draws")).double()
+    model = CVAE.from_pretrained("cvae-2d").double()
+    with torch.no_grad():
+        scores = elbo(model, torch.tensor(x).double(), torch.arange(10), noise=noise.reshape(1, 1, 2))
+    rows = classifier.locator("tbody tr").evaluate_all(
+        "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace('−', '-')))"
+    )
+    assert [row[0] for row in rows] == [str(label) for label in range(10)]
+    assert [float(row[2]) for row in rows] == pytest.approx(scores.tolist(), abs=0.051)
+    assert [float(row[3]) for row in rows] == pytest.approx(scores.softmax(0).tolist(), abs=0.00051)
+    assert classifier.locator(".best th").inner_text() == str(scores.argmax().item()) == "7"
+
+    evidence = scores.logsumexp(0).item() - math.log(10)
+    content = exported("cvae-2d.histogram")
+    edges = np.linspace(content["low"], content["high"], len(content["counts"]) + 1)
+    share = np.interp(evidence, edges, np.cumsum([0, *content["counts"]])) / 100
+    assert f"log p(x) = {evidence:.1f} nats".replace("-", "−") in classifier.locator(".unusual").inner_text()
+    assert f"{share:.1f} % have less" in classifier.locator(".unusual").inner_text()
+    mark, box = (classifier.locator(part).bounding_box() for part in (".histogram b", ".histogram"))
+    at = (evidence - content["low"]) / (content["high"] - content["low"])
+    assert mark["x"] + mark["width"] / 2 - box["x"] == pytest.approx(at * box["width"], abs=1.5)
+
+    with torch.no_grad():
+        posterior = model.encode(torch.tensor(x).double(), torch.arange(10))
+    drawn = classifier.locator(".codes g")
+    assert [text.strip() for text in drawn.all_text_contents()] == [str(label) for label in range(10)]
+    radii = drawn.locator("ellipse").evaluate_all("(all) => all.map((e) => [e.rx, e.ry].map((r) => r.baseVal.value))")
+    same(radii, 200 * posterior.scale, 1e-3)
+    moves = drawn.evaluate_all(
+        "(all) => all.map((g) => g.getAttribute('transform').slice(10, -1).split(' ').map(Number))"
+    )
+    same(moves, posterior.loc * torch.tensor([100, -100]))
+
+
+def test_bars_stand_still_while_the_image_does(page: Page) -> None:
+    """The noise of an image stays while its strokes are drawn; another image has other noise."""
+    classifier = brought_up(page, "digit-classifier")
+    draw(classifier, STROKES["a seven"])
+    before = settled(classifier).evaluate("(element) => element.answer.scores")
+    classifier.evaluate("(element) => element.ask({ x: element.x })")
+    assert settled(classifier).evaluate("(element) => element.answer.scores") == before
+    draw(classifier, STROKES["a seven"])
+    assert settled(classifier).evaluate("(element) => element.answer.scores") != before
+
+
+def test_a_sample_is_a_decoded_code_and_noise_is_any_grey(page: Page) -> None:
+    classifier = brought_up(page, "digit-classifier")
+    settled(classifier).evaluate(
+        """(element) => {
+          const { model } = element;
+          element.model = (question) => model((element.asked = question));
+        }"""
+    )
+    codes = []
+    for _ in range(20):
+        classifier.evaluate("(element) => element.sample()")
+        z, (y,) = settled(classifier).evaluate("(element) => element.asked.sample")
+        assert classifier.locator(".seen span").inner_text() == f"A sample under label {y}"
+        same(classifier.evaluate("(element) => [...element.x]"), decoded("cvae-2d", z, torch.tensor(y)))
+        codes.append((*z, y))
+    z1, z2, y = np.array(codes).T
+    assert len(set(y)) > 4
+    assert 0.6 < np.std([z1, z2]) < 1.5
+    classifier.get_by_role("button", name="noise").click()
+    grey = np.array(settled(classifier).evaluate("(element) => [...element.x]"))
+    assert grey.mean() == pytest.approx(0.5, abs=0.06)
+    assert grey.std() == pytest.approx(12**-0.5, abs=0.04)
+    assert "0.0 % have less" in classifier.locator(".unusual").inner_text()
+
+
+def test_another_model_can_be_chosen(browser: Browser, served: str) -> None:  # noqa: F811
+    """First one with 50 codes and SiLU, untrained, in place of what the page runs; then the one with a plane."""
+    torch.manual_seed(0)
+    model = CVAE(784, (512, 512), 50, 10, activation="silu").half().float()
+    parts = {part: network(getattr(model, part).body) for part in ("encoder", "decoder")}
+    parts["histogram"] = {"images": 3, "low": -600, "high": -500, "counts": [1, 2]}
+    page, complaints = opened(browser, served + PLAYGROUND, served, DESK)
+    for part, content in parts.items():
+        body = f'explorer.deliver("cvae-50d.{part}", {json.dumps({"sha256": 64 * "0", **content})});'
+        page.route(f"**/cvae-50d.{part}.js", functools.partial(Route.fulfill, body=body))
+    page.evaluate(
+        """() => {
+          const other = document.createElement("digit-classifier");
+          other.setAttribute("weights", "cvae-50d");
+          document.querySelector("digit-classifier").replaceWith(other);
+        }"""
+    )
+    classifier = settled(brought_up(page, "digit-classifier"))
+    x, noise = decoded("cvae-2d", (0.3, -1.1), torch.tensor(8))[None], torch.randn(1, 50).double()
+    (answer,) = fed(page, x, noise)
+    with torch.no_grad():
+        same(answer["scores"], elbo(model.double(), x, torch.arange(10), noise=noise[None]))
+    assert "Uses cvae-50d" in classifier.locator(".source").inner_text()
+    assert classifier.locator(".plane").is_hidden()
+
+    draw(classifier, STROKES["a seven"])
+    image = classifier.evaluate("(element) => [...element.x]")
+    tab_to(page, classifier.get_by_label("Weights"))
+    page.keyboard.press("ArrowDown")
+    classifier.locator(".source", has_text="Uses cvae-2d").wait_for()
+    assert settled(classifier).evaluate("(element) => [...element.x]") == image
+    assert classifier.locator(".plane").is_visible()
+    assert classifier.locator(".best th").inner_text() == "7"
+    assert not complaints
+    page.close()
+
+
 @pytest.mark.parametrize(
     "numbers",
     [(0, 1, 3, 2, 1), (0.5, 0.6, 3, 2, 1), (-4, 2.5, 5, 3, 0.5), (1.3, 0.1, -3, 0.5, 2), (0.8, 0.45, 3, 2, 1)],
@@ -292,7 +617,7 @@ def fetched(page: Page) -> list[str]:
     return page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name.split('/weights/')[1])")
 
 
-@pytest.mark.parametrize("tag", PLANES)
+@pytest.mark.parametrize("tag", RUN)
 def test_nothing_is_fetched_before_an_element_is_in_view_and_nothing_twice(
     browser: Browser,  # noqa: F811
     served: str,  # noqa: F811
@@ -306,10 +631,10 @@ def test_nothing_is_fetched_before_an_element_is_in_view_and_nothing_twice(
     assert not asked
     assert not any(fetched(page))
     brought_up(page, tag)
-    mine = sorted(f"{PLANES[tag]}.{part}.js" for part in ("decoder", "codes"))
+    mine = sorted(f"{RUN[tag]}.{part}.js" for part in FETCHED[tag])
     page.evaluate("(tag) => document.querySelector('article h1').after(document.createElement(tag))", tag)
     page.evaluate("scrollTo(0, 0)")
-    page.wait_for_function("(tag) => [...document.querySelectorAll(tag)].every((element) => element.means)", arg=tag)
+    page.wait_for_function(f"(tag) => [...document.querySelectorAll(tag)].every({READY})", arg=tag)
     brought_up(page, tag)
     assert sorted(file for file in asked if file in mine) == mine
     assert not complaints
@@ -332,7 +657,8 @@ def test_the_elements_work_from_a_file_and_from_a_server(browser: Browser, addre
     page, complaints = opened(browser, address + PLAYGROUND, address, DESK)
     for tag in ELEMENTS:
         brought_up(page, tag)
-    for tag, name in PLANES.items():
+    assert page.workers, "the classifier runs where it does not hold up the pen"
+    for tag, name in RUN.items():
         digest = hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
         assert f"{name}, 16-bit weights, SHA-256 {digest[:12]}" in page.locator(tag).inner_text()
     assert not complaints
@@ -374,7 +700,7 @@ def tab_to(page: Page, target: Locator) -> None:
     """Press Tab until target has the focus; it must show that it has."""
     page.evaluate("document.querySelector('article h1').setAttribute('tabindex', -1)")
     page.locator("article h1").focus()
-    for _ in range(60):
+    for _ in range(120):
         page.keyboard.press("Tab")
         if target.evaluate("(part) => part === document.activeElement"):
             break
@@ -404,6 +730,93 @@ def test_a_plane_can_be_walked_with_the_keyboard(page: Page, tag: str) -> None:
     for _ in range(12):
         page.keyboard.press("Shift+ArrowRight")
     assert where(plane) == [4.4, 0], "the plane has an edge"
+
+
+def test_the_replay_plays_when_asked_and_stops_where_something_was_stored(page: Page) -> None:
+    replay = brought_up(page, "training-replay")
+    button = replay.get_by_role("button")
+    page.wait_for_timeout(500)
+    assert replay.evaluate("(element) => element.time") == 0, "nothing moves by itself"
+    tab_to(page, button)
+    page.keyboard.press("Enter")
+    assert button.inner_text() == "Pause"
+    page.wait_for_function("document.querySelector('training-replay').time % 1 > 0.1")
+    page.wait_for_function("document.querySelector('training-replay').time > 1.1")
+    page.keyboard.press("Space")
+    assert button.inner_text() == "Play"
+    epoch = replay.evaluate("(element) => element.time")
+    assert epoch >= 1
+    assert epoch % 1 == 0
+    replay.locator("[role=status]", has_text=f"Epoch {epoch} of 15, loss 1").wait_for(state="attached")
+    moving = places(replay)
+    page.wait_for_timeout(300)
+    assert np.array_equal(places(replay), moving)
+    replay.evaluate("(element) => element.go(14.5)")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('training-replay button').textContent === 'Play'")
+    assert replay.evaluate("(element) => element.time") == 15
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('training-replay').time < 14")
+
+
+def test_the_slider_of_the_replay_works_with_the_keyboard(page: Page) -> None:
+    replay = brought_up(page, "training-replay")
+    slider = replay.get_by_role("slider", name="Epoch")
+    tab_to(page, slider)
+    for key in ("End", "ArrowLeft", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert replay.evaluate("(element) => element.time") == 13
+    assert (
+        slider.get_attribute("aria-valuetext") == f"Epoch {replay.locator('dd').first.inner_text()}, loss 143.09 nats"
+    )
+
+
+def test_the_replay_steps_for_readers_who_prefer_reduced_motion(page: Page) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    replay = brought_up(page, "training-replay")
+    stored = load_file(WEIGHTS / "vae-2d" / "snapshots.safetensors")["means"].double().numpy()
+    replay.get_by_role("button").click()
+    seen = set()
+    while (time := replay.evaluate("(element) => element.time")) < 2:
+        shown = places(replay)
+        epochs = [epoch for epoch in range(4) if np.allclose(shown, stored[epoch], atol=1e-6)]
+        assert epochs, f"at {time} the digits are on their way"
+        seen.update(epochs)
+    assert {0, 1} <= seen
+    page.emulate_media(reduced_motion="no-preference")
+
+
+def test_a_digit_can_be_drawn_with_the_keyboard(page: Page) -> None:
+    classifier = brought_up(page, "digit-classifier")
+    tab_to(page, classifier.locator(".pad"))
+    assert classifier.locator(".pad i").is_visible()
+    for _ in range(10):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+    for _ in range(20):
+        page.keyboard.press("ArrowDown")
+    assert classifier.evaluate("(element) => element.strokes") == [[[140, 70 + 7 * n] for n in range(21)]]
+    classifier.locator("[role=status]", has_text="Drawn by you, read as 1").wait_for(state="attached")
+    page.keyboard.press("Space")
+    classifier.locator("[role=status]", has_text="Pen up").wait_for(state="attached")
+    page.keyboard.press("ArrowLeft")
+    assert len(classifier.evaluate("(element) => element.strokes")) == 1
+    assert classifier.locator(".best th").inner_text() == "1"
+    for _ in range(60):
+        page.keyboard.press("ArrowRight")
+    assert classifier.evaluate("(element) => element.pen") == [280, 210], "the pad has an edge"
+    page.keyboard.press("Delete")
+    assert not any(settled(classifier).evaluate("(element) => [...element.x]"))
+    classifier.locator("[role=status]", has_text="An empty image, read as").wait_for(state="attached")
+
+
+def test_images_from_elsewhere_are_a_key_away(page: Page) -> None:
+    classifier = settled(brought_up(page, "digit-classifier"))
+    for name, about in (("sample", "A sample"), ("letter", "The letter A"), ("noise", "Noise"), ("clear", "An empty")):
+        tab_to(page, classifier.get_by_role("button", name=name))
+        page.keyboard.press("Enter")
+        classifier.locator("[role=status]", has_text=about).wait_for(state="attached")
+        assert classifier.locator(".seen span").inner_text().startswith(about)
 
 
 def test_the_label_dial_turns_with_the_keyboard(page: Page) -> None:
@@ -489,6 +902,45 @@ def test_q_follows_a_finger(phone: Page) -> None:
     assert lab.evaluate("(element) => element.values.gap") < 0.01
 
 
+def test_a_finger_draws_a_digit(phone: Page) -> None:
+    classifier = settled(brought_up(phone, "digit-classifier"))
+    classifier.locator(".pad").scroll_into_view_if_needed()
+    scrolled = phone.evaluate("scrollY")
+    box = classifier.locator(".pad").bounding_box()
+    for stroke in ([(80, 60), (200, 60), (160, 140), (120, 230)], [(110, 150), (200, 150)]):
+        touch(phone, *((box["x"] + x, box["y"] + y) for x, y in stroke))
+    strokes = classifier.evaluate("(element) => element.strokes")
+    assert [len(stroke) for stroke in strokes] == [4, 2]
+    assert np.array(strokes[1]) == pytest.approx(np.array([(110, 150), (200, 150)]), abs=1)
+    assert phone.evaluate("scrollY") == scrolled, "the page moves under the finger"
+    assert settled(classifier).locator(".best th").inner_text() == "7"
+    classifier.get_by_role("button", name="letter").tap()
+    classifier.locator(".seen", has_text="The letter A").wait_for()
+
+
+def test_the_replay_follows_a_finger(phone: Page) -> None:
+    replay = brought_up(phone, "training-replay")
+    slider = replay.get_by_role("slider")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    phone.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert replay.evaluate("(element) => element.time") in (7, 8)
+    replay.get_by_role("button", name="Play").tap()
+    phone.wait_for_function("document.querySelector('training-replay').time > 8.2")
+    replay.get_by_role("button", name="Pause").tap()
+    assert replay.evaluate("(element) => element.time % 1") == 0
+
+
+@pytest.mark.parametrize("tag", RUN)
+def test_what_one_touches_is_large_enough(phone: Page, tag: str) -> None:
+    """24 by 24 pixels at least (WCAG 2.2, 2.5.8)."""
+    element = brought_up(phone, tag)
+    for target in element.locator("button, select, input[type=range], .dial label").all():
+        if target.is_visible():
+            box = target.bounding_box()
+            assert min(box["width"], box["height"]) >= 24, target.evaluate("(part) => part.outerHTML.slice(0, 80)")
+
+
 @pytest.mark.parametrize("tag", ELEMENTS)
 def test_an_element_fits_after_the_window_is_resized(page: Page, tag: str) -> None:
     element = brought_up(page, tag)
@@ -505,6 +957,9 @@ def test_an_element_fits_after_the_window_is_resized(page: Page, tag: str) -> No
         element.locator(".plane").scroll_into_view_if_needed()
         page.mouse.click(*at_point(element, (-4, 4)))
         assert where(element) == pytest.approx([-4, 4], abs=0.03)
+    elif tag in RUN:
+        drawn, plane = (element.locator(part).bounding_box()["width"] for part in (".frame", ".plane"))
+        assert 0.9 * plane < drawn < plane <= 320
     else:
         drawn = element.locator("path.frame").bounding_box()["width"]
         assert drawn == pytest.approx(element.locator(".lab").bounding_box()["width"], abs=3)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from benchmarks import training as benchmark
@@ -132,6 +133,25 @@ def test_held_out_columns_are_what_evaluate_says_afterwards():
         assert row.seconds > 0
     assert history.column("epoch") == [1, 2]
     assert history.column("kl") == [history[0].kl, history[1].kl]
+
+
+def test_an_observer_sees_every_epoch_and_changes_nothing():
+    """Not even when it draws random numbers and leaves another mode behind."""
+    seen = []
+
+    def observer(model):
+        assert not model.training
+        model.train()
+        torch.rand(3)
+        seen.append(evaluate(model, noise(40)).loss.item())
+
+    model, quiet = small(), small()
+    before = evaluate(model, noise(40)).loss.item()
+    history = fit(model, noise(), epochs=2, held_out=noise(40), batch_size=32, observer=observer)
+    assert numbers(history) == numbers(fit(quiet, noise(), epochs=2, held_out=noise(40), batch_size=32))
+    assert torch.equal(model.encoder.body.first.weight, quiet.encoder.body.first.weight)
+    assert seen == [before, *history.column("held_out_loss")]
+    assert not model.training
 
 
 def test_without_a_held_out_set_its_columns_are_empty():
@@ -475,6 +495,30 @@ def test_a_recipe_may_start_at_the_mean_of_its_training_images(tiny, monkeypatch
     model, _ = train.train_recipe(tiny, 3, data, load("digits", "test"))
     mean = data.images.mean(0).clamp(0.001, 0.999)
     torch.testing.assert_close(model.decoder.body.rest[-1].bias.sigmoid(), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_snapshots_are_the_posterior_means_of_the_first_seed_epoch_by_epoch(tiny, tmp_path, monkeypatch):
+    recipe = Recipe({"pixels": 784, "hidden_sizes": (4,)}, {"epochs": 2}, seeds=(3, 4), dataset="digits", snapshots=7)
+    monkeypatch.setitem(RECIPES, tiny, recipe)
+    train.make_weights(tiny, tmp_path)
+    stored, log = load_file(tmp_path / tiny / "snapshots.safetensors"), tmp_path / tiny / "training.json"
+    terms = [
+        [row[f"held_out_{term}"] for term in ("reconstruction", "kl")]
+        for row in json.loads(log.read_text())["runs"][0]["epochs"]
+    ]
+    assert torch.equal(stored["terms"], torch.tensor(terms))
+    means = stored["means"]
+    assert means.shape == (3, 7, 2)
+    assert means.dtype == torch.float16
+
+    images = load("digits", "test").images[:7]
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        untrained = CVAE(**recipe.model)
+    trained, _ = train.train_recipe(tiny, 3, load("digits", "train"), load("digits", "test"))
+    assert torch.equal(means[0], untrained.encode(images).loc.detach().half())
+    assert torch.equal(means[2], trained.encode(images).loc.detach().half())
+    assert not torch.equal(means[1], means[2])
 
 
 def test_an_unknown_recipe_lists_the_known_ones(tmp_path, monkeypatch, capsys):

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from cvae_lib import CVAE, RECIPES, dataset_name, evaluate, load, pretrained_names
 from cvae_lib.model import WEIGHTS
@@ -31,7 +33,9 @@ def test_there_are_weights_for_every_recipe_and_none_besides():
 
 def test_a_folder_holds_weights_in_fp16_their_configuration_and_log_and_no_pickle(name):
     """Read as the format is published: eight bytes of length, then JSON with a type for each tensor, then numbers."""
-    assert {file.name for file in (WEIGHTS / name).iterdir()} == {"config.json", "model.safetensors", "training.json"}
+    files = {"config.json", "model.safetensors", "training.json"}
+    files |= {"snapshots.safetensors"} if RECIPES[name].snapshots else set()
+    assert {file.name for file in (WEIGHTS / name).iterdir()} == files
     content = (WEIGHTS / name / "model.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -74,6 +78,26 @@ def test_the_stored_weights_reach_the_loss_in_their_log(name, log):
     assert loss == pytest.approx(log["stored_weights_test_loss"], abs=0.05)
     shipped = next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
     assert loss == pytest.approx(shipped["epochs"][-1]["held_out_loss"], abs=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].snapshots])
+def test_snapshots_show_a_training_by_the_recipe(name, log):
+    """It may be another run than that of the weights: it ends as well as they do, and at codes much like theirs."""
+    recipe = RECIPES[name]
+    stored = load_file(WEIGHTS / name / "snapshots.safetensors")
+    means, terms = stored["means"], stored["terms"]
+    assert means.shape == (recipe.fit["epochs"] + 1, recipe.snapshots, recipe.model["latent_dim"])
+    assert means.dtype == torch.float16
+    assert terms.shape == (recipe.fit["epochs"], 2)
+    last = log["runs"][0]["epochs"][-1]
+    assert terms[-1].sum() == pytest.approx(last["held_out_loss"], abs=0.5)
+    if dataset_name() == "mnist":
+        images = load("mnist", "test").images[: recipe.snapshots]
+        with torch.no_grad():
+            shipped = CVAE.from_pretrained(name).encode(images).loc
+        far = (means.float() - shipped).norm(dim=-1).median(-1).values
+        assert far[0] > 0.5
+        assert far[-1] < 0.15
 
 
 def test_all_weights_together_stay_small():

@@ -11,8 +11,14 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-SCRIPTS = {"elbo-lab": "elbo-lab.js", "vae-plane": "plane.js", "cvae-plane": "plane.js"}
-WITHOUT_SCRIPTS = "A live element stands here when scripts may run. The figure above shows the same, standing still."
+SCRIPTS = {
+    "elbo-lab": "elbo-lab.js",
+    "vae-plane": "plane.js",
+    "cvae-plane": "plane.js",
+    "training-replay": "replay.js",
+    "digit-classifier": "classifier.js",
+}
+WITHOUT_SCRIPTS = "A live element stands here when scripts may run. It goes with the figure above, which stands still."
 
 
 def place_below_figures(app: Sphinx, doctree: nodes.document) -> None:
