@@ -37,7 +37,7 @@ class PosteriorDraws(NamedTuple):
     log_likelihood: log p(x | z_k, y), summed over pixels, in nats, shape (K, ...).
     posterior, prior: q(z | x, y) and p(z).
 
-    Equations: (2.1), (2.4), (9.7)
+    Equations: (2.1), (2.4), (6.1), (6.4), (9.7)
     """
 
     z: Tensor
@@ -68,7 +68,10 @@ class PosteriorDraws(NamedTuple):
 
     @property
     def effective_sample_size(self) -> Tensor:
-        """(sum_k w_k)^2 / sum_k w_k^2: K when all weights are equal, 1 when one of them is all there is."""
+        """(sum_k w_k)^2 / sum_k w_k^2: K when all weights are equal, 1 when one of them is all there is.
+
+        Equations: (6.4)
+        """
         log_weights = self.log_weights
         return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
 
@@ -176,7 +179,7 @@ def importance_weighted_bound(
     Raises:
         ValueError: num_samples is below 1, or x or y does not fit the model.
 
-    Equations: (9.7), (9.8)
+    Equations: (6.1), (6.2), (6.7), (9.7), (9.8)
 
     Source: Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8.
     """

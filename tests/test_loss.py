@@ -152,7 +152,7 @@ def test_all_bounds_come_from_the_same_draws(x):
 
 
 def test_draws_from_another_posterior_are_weighted_by_its_density(x):
-    """(9.7) with scipy's densities; the encoder takes no part."""
+    """(6.1), (9.7) with scipy's densities; the encoder takes no part."""
     model, noise = spread_out(), torch.randn(4, 5, 2, dtype=torch.float64)
     q = Normal(torch.full((5, 2), 0.3, dtype=torch.float64), torch.full((5, 2), 0.7, dtype=torch.float64))
     draws = posterior_draws(model, x, noise=noise, posterior=q)
@@ -164,7 +164,7 @@ def test_draws_from_another_posterior_are_weighted_by_its_density(x):
 
 
 def test_the_effective_sample_size_counts_the_draws_that_matter(x):
-    """By the definition on plain weights; all alike count K, one alone counts 1."""
+    """(6.4), by the definition on plain weights; all alike count K, one alone counts 1."""
     draws = posterior_draws(spread_out(), x, num_samples=7)
     weights = (draws.log_weights - draws.log_weights.max(0).values).exp()
     torch.testing.assert_close(draws.effective_sample_size, weights.sum(0) ** 2 / (weights**2).sum(0))
