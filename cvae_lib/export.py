@@ -22,7 +22,11 @@ from cvae_lib.data import load
 from cvae_lib.model import CVAE, WEIGHTS
 from cvae_lib.networks import MLP
 
-EXPORTED = {"vae-2d": ("decoder", "codes", "replay"), "cvae-2d": ("encoder", "decoder", "codes", "histogram")}
+EXPORTED = {
+    "vae-2d": ("decoder", "codes", "replay"),
+    "cvae-2d": ("encoder", "decoder", "codes", "histogram"),
+    "cvae-50d": ("encoder", "decoder", "histogram"),
+}
 """The weights that pages run, and what of them: networks, codes, the replay of their training, the
 histogram of log p(x)."""
 NUM_CODES = 1000

@@ -1,10 +1,10 @@
-// <digit-classifier>: draw a digit, and watch the generative classifier of chapter 9 read it.
-//   <digit-classifier weights="cvae-2d" draws="1"></digit-classifier>
+// <digit-classifier>: draw a digit, and watch a generative classifier read it.
+//   <digit-classifier weights="cvae-50d" draws="1"></digit-classifier>
 "use strict";
 
 (() => {
 	const { fixed, paint, SCALE } = explorer;
-	const WEIGHTS = "cvae-2d"; // what runs first
+	const WEIGHTS = "cvae-50d"; // what runs first
 	const PLANE = "cvae-2d"; // what can be chosen instead, to look at its codes
 	const SIDE = 28; // of MNIST's frame, in pixels
 	const INNER = 20; // of the box that a digit fills
@@ -229,12 +229,11 @@
 			const { scores, posteriors, means } = answer;
 			const best = Math.max(...scores);
 			const total = best + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - best), 0));
-			let floor = 250; // of the bars, in nats below 0: 250, 500, 1000, ...
-			while (floor < -Math.min(...scores)) floor *= 2;
+			const floor = best < -250 ? 2500 : 250; // of the bars, in nats below 0
 			const rows = scores.map((score, y) => {
 				const share = Math.exp(score - total);
 				return `<tr class="${score === best && "best"}"><th>${y}<td>${this.picture}></canvas>
-					<td style="--bar: ${1 + score / floor}">${fixed(score, 1)}<td style="--bar: ${share}">${fixed(share, 3)}`;
+					<td style="--bar: ${clamped(1 + score / floor, 1)}">${fixed(score, 1)}<td style="--bar: ${share}">${fixed(share, 3)}`;
 			});
 			this.part("tbody").innerHTML = rows.join("");
 			this.querySelectorAll("td canvas").forEach((canvas, y) => paint(canvas, means[y]));
