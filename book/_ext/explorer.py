@@ -25,8 +25,8 @@ def place_below_figures(app: Sphinx, doctree: nodes.document) -> None:
     """Put the elements of `explorer_below` below their figures."""
     for figure in list(doctree.findall(nodes.figure)):
         for name in set(figure["names"]) & set(app.config.explorer_below):
-            tag = app.config.explorer_below[name]
-            element = nodes.raw("", f"<{tag}><p>{WITHOUT_SCRIPTS}</p></{tag}>", format="html")
+            opening = app.config.explorer_below[name]  # the tag, and attributes if there are any
+            element = nodes.raw("", f"<{opening}><p>{WITHOUT_SCRIPTS}</p></{opening.split()[0]}>", format="html")
             cell = figure
             while not isinstance(cell.parent, nodes.section):
                 cell = cell.parent

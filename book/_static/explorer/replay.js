@@ -20,7 +20,7 @@
 					<button disabled>Play</button>
 					<input type="range" min="0" max="0" value="0" aria-label="Epoch" disabled>
 				</div>
-				<p class="help">Each digit is the posterior mean of a test image. Ways between epochs are only drawn.</p>
+				<p class="help">Each digit is the posterior mean of a test image. Between epochs the way is drawn, not measured.</p>
 				<p class="source"></p>`;
 			[this.button, this.slider] = this.querySelectorAll(".player > *");
 			this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
