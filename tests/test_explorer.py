@@ -491,6 +491,35 @@ def test_the_classifier_says_what_it_computed(page: Page) -> None:
     assert mark["x"] + mark["width"] / 2 - box["x"] == pytest.approx(at * box["width"], abs=1.5)
 
 
+def test_the_experiments_with_the_classifier_show_what_the_playground_says(page: Page) -> None:
+    """The page makes the images; the library reads each ten times, with one draw of the noise as the page does."""
+    classifier = brought_up(page, "digit-classifier")
+    images = {"one": draw(classifier, [[[140, 60], [140, 230]]])}
+    for name, act in (("A", "letter"), ("M", "letter"), ("noise", "noise"), ("nothing", "clear")):
+        images[name] = classifier.evaluate(f"(element) => (element.{act}(), [...element.x])")
+    model, x = CVAE.from_pretrained(CLASSIFIER), torch.tensor(list(images.values()))
+    scores = torch.stack([GenerativeClassifier(model, seed=seed).log_likelihood(x) for seed in range(10)], 1)
+    evidence = dict(zip(images, (scores.logsumexp(-1) - math.log(10)).numpy(), strict=True))
+    read = dict(zip(images, scores.argmax(-1), strict=True))
+    content = exported(f"{CLASSIFIER}.histogram")
+    edges = np.linspace(content["low"], content["high"], len(content["counts"]) + 1)
+    below = {
+        name: np.interp(values, edges, np.cumsum([0, *content["counts"]])) / 100 for name, values in evidence.items()
+    }
+    assert (read["one"] == 1).all()
+    assert below["one"].min() > 95
+    assert read["A"].mode().values == 4
+    assert 0.5 < np.median(below["A"]) < 2.5, "one or two in a hundred"
+    assert evidence["M"].max() < content["low"]
+    assert evidence["noise"].max() < content["low"] - 1000
+    assert np.median(below["nothing"]) > 50
+    assert read["nothing"].mode().values == 1
+    nothing = list(images).index("nothing")
+    assert scores[nothing, :, 8].max() < -1e5
+    with torch.no_grad():
+        assert model.encode(x[nothing], torch.tensor(8)).scale.max() > 100
+
+
 def test_bars_stand_still_while_the_image_does(page: Page) -> None:
     """The noise of an image stays while its strokes are drawn; another image has other noise."""
     classifier = brought_up(page, "digit-classifier")
