@@ -872,7 +872,7 @@ def test_the_laboratory_can_be_worked_with_the_keyboard(page: Page) -> None:
     tab_to(page, button)
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('elbo-lab [name=sigma]').value === '1'")
-    assert "4.92" in lab.locator(".bars").inner_text()
+    lab.locator(".bars", has_text="4.92").wait_for()  # drawn in the frame after
 
 
 def test_nothing_is_announced_while_the_reader_is_elsewhere(page: Page) -> None:
