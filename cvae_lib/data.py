@@ -1,4 +1,4 @@
-"""Images as tensors: MNIST, checked file by file, and a small embedded set for machines without a network."""
+"""Images as tensors: MNIST and its foreign twin, checked file by file, and a small embedded set that needs no network."""
 
 import hashlib
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
-from torchvision.datasets.mnist import MNIST, read_image_file, read_label_file
+from torchvision.datasets.mnist import KMNIST, MNIST, read_image_file, read_label_file
 
-# SHA-256 and size in bytes of the four official files, uncompressed.
+# SHA-256 and size in bytes of the official files, uncompressed.
 MNIST_FILES = {
     "train-images-idx3-ubyte": (
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -30,7 +30,17 @@ MNIST_FILES = {
         10_008,
     ),
 }
-DATASETS = ("mnist", "digits")
+KMNIST_FILES = {
+    "t10k-images-idx3-ubyte": (
+        "76fbd229ce87db80dd281af5e6670de4ad0e42fb30a7bd643972994c47c1f42e",
+        7_840_016,
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6",
+        10_008,
+    ),
+}
+DATASETS = ("mnist", "digits")  # what the course can run on; `load` knows "kmnist" besides
 SPLITS = ("train", "test", "fit", "validation")
 CACHE = Path.home() / ".cache" / "cvae_lib"
 
@@ -99,23 +109,33 @@ def load(dataset: str, split: str) -> ImageSet:
         train. torchvision downloads it on first use; files that are there are checked against our checksums.
     digits: scikit-learn's 1,797 digits of 8x8 pixels, enlarged to 20x20 in a 28x28 frame as MNIST's are:
         train 1,500, test 297, fit 1,250, validation 250. Needs no network.
+    kmnist: the 10,000 test images of Kuzushiji-MNIST (Clanuwat et al., "Deep learning for classical Japanese
+        literature", 2018), 28x28 pixels like MNIST's but cursive Japanese; only the split "test". For images
+        that no digit model should take for digits. Found and downloaded as MNIST is.
 
-    The environment variable CVAE_DATA, an absolute path, names the folder that holds `MNIST/raw`; without
-    it that is `~/.cache/cvae_lib`. When set it must hold the files: nothing is downloaded into it.
+    The environment variable CVAE_DATA, an absolute path, names the folder that holds `MNIST/raw` and `KMNIST/raw`;
+    without it that is `~/.cache/cvae_lib`. When set it must hold the files: nothing is downloaded into it.
 
     Args:
-        dataset: "mnist" or "digits"; `dataset_name()` gives the one chosen by CVAE_DATASET.
+        dataset: "mnist", "digits" or "kmnist"; `dataset_name()` gives the one chosen by CVAE_DATASET.
         split: "train", "test", "fit" or "validation".
 
     Raises:
         ValueError: unknown data set or split.
-        DataError: MNIST is missing, damaged or cannot be downloaded.
+        DataError: the files are missing, damaged or cannot be downloaded.
     """
-    for what, value, known in (("data set", dataset, DATASETS), ("split", split, SPLITS)):
+    for what, value, known in (("data set", dataset, (*DATASETS, "kmnist")), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"Unknown {what} {value!r}; known: {', '.join(known)}.")
+    if dataset == "kmnist":
+        if split != "test":
+            raise ValueError(f"Of Kuzushiji-MNIST only the split 'test' is used; got {split!r}.")
+        return ImageSet(*_idx_files(KMNIST, KMNIST_FILES, "t10k"), "Kuzushiji-MNIST test")
     part = "test" if split == "test" else "train"
-    images, labels = _mnist(part) if dataset == "mnist" else _digits(part)
+    if dataset == "mnist":
+        images, labels = _idx_files(MNIST, MNIST_FILES, "t10k" if part == "test" else "train")
+    else:
+        images, labels = _digits(part)
     held_back = len(images) // 6
     if split == "fit":
         images, labels = images[:-held_back], labels[:-held_back]
@@ -140,31 +160,33 @@ def data_folder() -> Path:
     return Path(named)
 
 
-def _mnist(part: str) -> tuple[Tensor, Tensor]:
-    folder = data_folder() / "MNIST" / "raw"
-    prefix = "train" if part == "train" else "t10k"
-    names = [name for name in MNIST_FILES if name.startswith(prefix)]
+def _idx_files(source: type[MNIST], files: dict[str, tuple[str, int]], prefix: str) -> tuple[Tensor, Tensor]:
+    """Images and labels of the two files whose names begin with prefix, checked; downloaded first where that is due."""
+    folder = data_folder() / source.__name__ / "raw"
+    names = [name for name in files if name.startswith(prefix)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing and "CVAE_DATA" in os.environ:
         raise DataError(f"CVAE_DATA is set, but {folder} lacks {' and '.join(missing)} (uncompressed IDX files).")
     if missing:
-        _download_mnist(CACHE)
+        _download(source, files)
     for name in names:
-        _check_file(folder / name, *MNIST_FILES[name])
+        _check_file(folder / name, *files[name])
     images = read_image_file(str(folder / names[0]))
     labels = read_label_file(str(folder / names[1]))
     return images.flatten(1).float() / 255, labels
 
 
-def _download_mnist(root: Path) -> None:
+def _download(source: type[MNIST], files: dict[str, tuple[str, int]]) -> None:
+    name = source.__name__
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        MNIST(str(root), download=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        source(str(CACHE), download=True)
     except (OSError, RuntimeError) as error:
+        instead = ", or set CVAE_DATASET=digits to use the small embedded data set" if source is MNIST else ""
         raise DataError(
-            f"MNIST is not in {root}, and torchvision could not download it from {' or '.join(MNIST.mirrors)}. Either "
-            f"put the uncompressed files {', '.join(MNIST_FILES)} into a folder X/MNIST/raw and set CVAE_DATA=X, an "
-            "absolute path, or set CVAE_DATASET=digits to use the small embedded data set."
+            f"{name} is not in {CACHE}, and torchvision could not download it from {' or '.join(source.mirrors)}. "
+            f"Either put the uncompressed files {', '.join(files)} into a folder X/{name}/raw and set CVAE_DATA=X, an "
+            f"absolute path{instead}."
         ) from error
 
 

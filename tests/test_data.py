@@ -45,7 +45,8 @@ def no_network(monkeypatch) -> list:
             attempts.append(root)
             raise OSError("no route to host")
 
-    monkeypatch.setattr(data, "MNIST", Unreachable)
+    for name in ("MNIST", "KMNIST"):
+        monkeypatch.setattr(data, name, type(name, (Unreachable,), {}))
     return attempts
 
 
@@ -75,6 +76,17 @@ def test_mnist_has_the_published_class_counts_and_moments(mnist):
     assert train.images.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert train.images.std().item() == pytest.approx(0.3081, abs=5e-5)
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+
+
+def test_kuzushiji_is_ten_kinds_of_characters_that_are_no_digits(mnist):
+    """1,000 test images of each, as published; and far from every digit's class mean."""
+    images, labels = load("kmnist", "test")
+    assert images.shape == (10_000, 784)
+    assert (images.min(), images.max()) == (0, 1)
+    assert labels.bincount().tolist() == [1_000] * 10
+    digits = load("mnist", "train")
+    means = torch.stack([digits.images[digits.labels == label].mean(0) for label in range(10)])
+    assert torch.cdist(images, means).min(1).values.mean() > torch.cdist(digits.images, means).min(1).values.mean() + 1
 
 
 def test_digits_are_the_digits_of_scikit_learn_in_a_frame():
@@ -113,13 +125,16 @@ def test_an_image_set_needs_flat_images_each_with_a_label(images, labels):
 
 
 def test_unknown_names_list_the_known_ones(monkeypatch):
-    with pytest.raises(ValueError, match="Unknown data set 'cifar'; known: mnist, digits"):
+    with pytest.raises(ValueError, match="Unknown data set 'cifar'; known: mnist, digits, kmnist"):
         load("cifar", "train")
+    with pytest.raises(ValueError, match="only the split 'test' is used; got 'train'"):
+        load("kmnist", "train")
     with pytest.raises(ValueError, match="Unknown split 'valid'; known: train, test, fit, validation"):
         load("digits", "valid")
-    monkeypatch.setenv("CVAE_DATASET", "cifar")
-    with pytest.raises(ValueError, match="CVAE_DATASET is 'cifar'; known data sets: mnist, digits"):
-        dataset_name()
+    for name in ("cifar", "kmnist"):
+        monkeypatch.setenv("CVAE_DATASET", name)
+        with pytest.raises(ValueError, match=f"CVAE_DATASET is '{name}'; known data sets: mnist, digits"):
+            dataset_name()
 
 
 @pytest.mark.parametrize(("chosen", "name"), [(None, "mnist"), ("mnist", "mnist"), ("digits", "digits")])
@@ -157,11 +172,15 @@ def test_a_failed_download_says_what_was_tried_and_what_to_do(tmp_path, monkeypa
     for part in (
         str(tmp_path),
         "https://mirror.example/",
+        "X/MNIST/raw",
         "CVAE_DATA=X",
         "CVAE_DATASET=digits",
         *sum(FILES.values(), ()),
     ):
         assert part in str(error.value)
+    with pytest.raises(DataError, match=r"KMNIST is not in .* into a folder X/KMNIST/raw and set CVAE_DATA=X") as error:
+        load("kmnist", "test")
+    assert "digits" not in str(error.value)  # they are no substitute for images that are no digits
 
 
 # Files that are not right ----------------------------------------------------------------------------------------
@@ -190,6 +209,11 @@ def test_a_file_of_the_right_size_and_the_wrong_content_is_named(raw):
         (raw / name).write_bytes(bytes(size))
     with pytest.raises(DataError, match=rf"{raw / FILES['test'][0]} has SHA-256 \w+, expected 0fa7898d509279e4"):
         load("mnist", "test")
+
+
+def test_kuzushiji_has_a_folder_of_its_own(raw, tmp_path):
+    with pytest.raises(DataError, match=f"{tmp_path}/KMNIST/raw lacks t10k-images-idx3-ubyte and t10k-labels-idx1"):
+        load("kmnist", "test")
 
 
 def test_one_flipped_label_is_noticed(mnist, raw):
