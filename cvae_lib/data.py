@@ -1,4 +1,4 @@
-"""Images as tensors: MNIST and its foreign twin, checked file by file, and a small embedded set that needs no network."""
+"""Images as tensors: MNIST and Kuzushiji-MNIST, checked file by file, and a small set that needs no network."""
 
 import hashlib
 import os
