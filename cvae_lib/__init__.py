@@ -13,7 +13,8 @@ from cvae_lib.loss import (
     posterior_draws,
 )
 from cvae_lib.model import CVAE, Decoder, Encoder, pretrained_names
-from cvae_lib.train import RECIPES, Epoch, History, Recipe, estimate_log_likelihood, evaluate, fit
+from cvae_lib.recipes import RECIPES, Recipe
+from cvae_lib.train import Epoch, History, estimate_log_likelihood, evaluate, fit
 
 __version__ = "0.1.0"
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvae_lib.data import DataError
 from cvae_lib.export import EXPORTED, export
-from cvae_lib.train import RECIPES, make_weights
+from cvae_lib.recipes import RECIPES, make_weights
 
 
 def main() -> None:

@@ -1,24 +1,19 @@
-"""Training: one loop for every model, and the recipes behind the weights that come with the package."""
+"""Training: one loop for every model, and what is measured on a whole data set afterwards."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
-from cvae_lib.data import ImageSet, load
+from cvae_lib.data import ImageSet
 from cvae_lib.loss import ElboTerms, PosteriorDraws, elbo_terms, importance_weighted_bound, posterior_draws
-from cvae_lib.model import CVAE, WEIGHTS, check_known
-from cvae_lib.transforms import chain
+from cvae_lib.model import CVAE, check_known
 
 SCHEDULES = ("constant", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
@@ -141,12 +136,12 @@ def fit(
     def observe() -> None:
         if observer is not None:
             model.eval()
-            with _seeded(seed, model.device):
+            with seeded(seed, model.device):
                 observer(model)
 
     quiet = bool(os.environ.get("TQDM_DISABLE"))  # tqdm itself does not look at it in a notebook
     with (
-        _seeded(seed, model.device),
+        seeded(seed, model.device),
         tqdm(total=epochs * steps, unit="batch", disable=quiet) as progress,
     ):
         try:
@@ -225,7 +220,7 @@ def evaluate(model: CVAE, data: ImageSet, *, num_samples: int = 1, batch_size: i
     x, y = _on_device(model, data)
     model.eval()
     sums = torch.zeros(2, dtype=torch.float64, device=model.device)
-    with _seeded(seed, model.device):
+    with seeded(seed, model.device):
         for batch in torch.arange(len(x), device=model.device).split(batch_size):
             terms = elbo_terms(model, x[batch], None if y is None else y[batch], num_samples)
             sums += torch.stack([terms.reconstruction.sum(), terms.kl.sum()])
@@ -250,7 +245,7 @@ def estimate_log_likelihood(model: CVAE, data: ImageSet, num_samples: int = 5000
     model.eval()
     chunk = max(1, 2**22 // (max(1, num_samples) * model.pixels))  # about 4 million pixels decoded at a time
     values = x.new_empty(len(x))
-    with _seeded(seed, model.device):
+    with seeded(seed, model.device):
         for batch in torch.arange(len(x), device=model.device).split(chunk):
             labels = None if y is None else y[batch]
             values[batch] = importance_weighted_bound(model, x[batch], labels, num_samples)
@@ -265,154 +260,8 @@ def _on_device(model: CVAE, data: ImageSet) -> tuple[torch.Tensor, torch.Tensor 
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside, and leave the caller's random state as it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch inside and leave the caller's random state as it was: the CPU's, and the device's if it is a GPU."""
+    with torch.random.fork_rng(devices=[device] if device and device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How named weights are trained, so that anyone can train them again.
-
-    model: arguments of `CVAE`.
-    fit: arguments of `fit`; the transform as a tuple of names from `TRANSFORMS`, done in this order.
-    seeds: one run each; the weights of the first are the ones that ship.
-    dataset: argument of `load`.
-    start_at_mean: begin with the decoder at the mean training image, see `CVAE.start_at_mean`.
-    evaluation_samples: K of the importance-weighted bound on the whole test set that is computed after training and
-        kept in the log; 0 for none.
-    snapshots: how many of the first test images have their posterior means stored, before training and after every
-        epoch; 0 for none. For models without labels.
-    """
-
-    model: dict[str, Any]
-    fit: dict[str, Any]
-    seeds: tuple[int, ...] = (0, 1, 2)
-    dataset: str = "mnist"
-    start_at_mean: bool = False
-    evaluation_samples: int = 0
-    snapshots: int = 0
-
-
-def _of_the_iwae_paper(epochs: int, **objective: Any) -> Recipe:
-    return Recipe(
-        {"pixels": 784, "hidden_sizes": (200, 200), "latent_dim": 50, "activation": "tanh"},
-        {
-            "epochs": epochs,
-            "batch_size": 100,
-            "learning_rate": 2e-3,
-            "schedule": "one_cycle",
-            "transform": ("binarise",),
-            **objective,
-        },
-        seeds=(0,),
-        start_at_mean=True,
-        evaluation_samples=5000,
-    )
-
-
-_PLANE = {"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2}
-RECIPES = {
-    "vae-2d": Recipe(_PLANE, {"epochs": 15}, snapshots=500),
-    "cvae-2d": Recipe(_PLANE | {"num_labels": 10}, {"epochs": 14}),
-    "vae-50d": _of_the_iwae_paper(700),
-    "iwae-50d": _of_the_iwae_paper(600, objective="importance_weighted", num_samples=5),
-    "cvae-50d": Recipe(
-        {"pixels": 784, "hidden_sizes": (512, 512), "latent_dim": 50, "num_labels": 10, "activation": "silu"},
-        {
-            "epochs": 300,
-            "batch_size": 256,
-            "learning_rate": 2e-3,
-            "schedule": "one_cycle",
-            "transform": ("jitter", "binarise"),
-            "precision": "bfloat16",
-        },
-        seeds=(0,),
-        start_at_mean=True,
-    ),
-}
-"""The recipes behind the weights that come with the package, by the name of the weights.
-
-vae-2d, cvae-2d: the models of chapters 3 and 7.
-vae-50d, iwae-50d: the models of Burda, Grosse & Salakhutdinov (2016) with one layer of latent units, k = 1 and 5.
-cvae-50d: a conditional model with room for handwriting, the classifier in the book's page of live elements.
-"""
-
-
-def _recipe(name: str) -> Recipe:
-    if name not in RECIPES:
-        raise ValueError(f"Unknown recipe {name!r}; known: {', '.join(RECIPES)}.")
-    return RECIPES[name]
-
-
-def train_recipe(
-    name: str, seed: int, train: ImageSet, test: ImageSet, observer: Callable[[CVAE], object] | None = None
-) -> tuple[CVAE, History]:
-    """Train one model by a recipe. The test set is only looked at after each epoch; nothing is chosen by it.
-
-    The observer is that of `fit`.
-
-    Raises:
-        ValueError: there is no recipe of that name.
-    """
-    recipe = _recipe(name)
-    with _seeded(seed, torch.device("cpu")):
-        model = CVAE(**recipe.model)
-    if recipe.start_at_mean:
-        model.start_at_mean(train.images)
-    arguments = recipe.fit | {"seed": seed}
-    if "transform" in arguments:
-        arguments["transform"] = chain(arguments["transform"])
-    return model, fit(model, train, held_out=test, observer=observer, **arguments)
-
-
-def make_weights(name: str, folder: Path = WEIGHTS) -> None:
-    """Train a recipe with all its seeds; store the first seed's weights (fp16) and `training.json`, the log.
-
-    A recipe that binarises is tested on images binarised once. Where the recipe wants snapshots, those of the first
-    seed are stored in `snapshots.safetensors`: the means (epochs + 1, images, latent_dim), fp16, and the terms of the
-    test loss (epochs, 2), reconstruction and KL.
-
-    Raises:
-        ValueError: there is no recipe of that name.
-    """
-    recipe = _recipe(name)
-    train, test = load(recipe.dataset, "train"), load(recipe.dataset, "test")
-    if "binarise" in recipe.fit.get("transform", ()):
-        test = test.binarised()
-    runs: list[dict[str, Any]] = []
-    means: list[Tensor] = []
-
-    @torch.no_grad()
-    def snapshot(model: CVAE) -> None:
-        images = test.images[: recipe.snapshots]
-        means.append(model.encode(images.to(model.device)).loc.to("cpu", torch.float16))
-
-    for seed in recipe.seeds:
-        observer = snapshot if recipe.snapshots and not runs else None
-        model, history = train_recipe(name, seed, train, test, observer)
-        if not runs:
-            model.save_pretrained(folder / name, torch.float16)
-        if observer:
-            terms = torch.tensor([[row.held_out_reconstruction, row.held_out_kl] for row in history])
-            save_file({"means": torch.stack(means), "terms": terms}, folder / name / "snapshots.safetensors")
-        runs.append({"seed": seed, "epochs": [row._asdict() for row in history]})
-    stored = CVAE.from_pretrained(folder / name)
-    log = {
-        "recipe": asdict(recipe),
-        "data": [str(train), str(test)],
-        "machine": f"torch {torch.__version__}, {model.device}, {torch.get_num_threads()} threads of {os.cpu_count()}",
-        "shipped_seed": recipe.seeds[0],
-        "stored_weights_test_loss": evaluate(stored, test).loss.item(),
-        "runs": runs,
-    }
-    if recipe.evaluation_samples:
-        values = estimate_log_likelihood(stored, test, recipe.evaluation_samples)
-        log["stored_weights_test_log_likelihood"] = {
-            "num_samples": recipe.evaluation_samples,
-            "mean": values.mean().item(),
-            "standard_error": values.std().item() / len(values) ** 0.5,
-        }
-    (folder / name / "training.json").write_text(json.dumps(log, indent=1) + "\n")
