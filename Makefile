@@ -9,7 +9,7 @@ BOOK_READY := .venv/book-ready
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help book test run weights bench lint lock repository clean
+.PHONY: help book test run weights results bench lint lock repository clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## */\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,9 @@ run: $(READY)  ## execute the notebooks in place on MNIST (NOTEBOOKS=... for som
 weights: $(READY)  ## train the named recipes (RECIPES=... for some), store the weights and export them to the pages
 	$(BIN)/python -m cvae_lib weights $(RECIPES)
 	$(BIN)/python -m cvae_lib export book/_static/explorer/weights
+
+results: $(READY)  ## run the long experiments of chapter 10 and store what they find
+	$(BIN)/python -m cvae_lib results
 
 bench: $(READY)  ## time things side by side
 	for script in benchmarks/*.py; do TQDM_DISABLE=1 $(BIN)/python $$script || exit 1; done

@@ -1,5 +1,7 @@
 """`python -m cvae_lib weights [NAME ...]` trains the named recipes, all of them without a name.
 
+`python -m cvae_lib results [NAME ...]` runs the named experiments of chapter 10 and stores what they find.
+
 `python -m cvae_lib export FOLDER` writes what the book's pages run into FOLDER.
 """
 
@@ -7,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from cvae_lib.data import DataError
+from cvae_lib.experiments import EXPERIMENTS, make_results
 from cvae_lib.export import EXPORTED, export
 from cvae_lib.recipes import RECIPES, make_weights
 
@@ -19,12 +22,17 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     weights = commands.add_parser("weights", help="train recipes and store their weights")
     weights.add_argument("names", nargs="*", metavar="NAME", help=f"known: {', '.join(RECIPES)}")
+    results = commands.add_parser("results", help="run experiments and store their results")
+    results.add_argument("names", nargs="*", metavar="NAME", help=f"known: {', '.join(EXPERIMENTS)}")
     commands.add_parser("export", help="write what the book's pages run").add_argument("folder", type=Path)
     arguments = parser.parse_args()
     try:
         if arguments.command == "export":
             for name in EXPORTED:
                 export(name, arguments.folder)
+        elif arguments.command == "results":
+            for name in arguments.names or EXPERIMENTS:
+                make_results(name)
         else:
             for name in arguments.names or RECIPES:
                 make_weights(name)

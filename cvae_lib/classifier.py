@@ -198,14 +198,18 @@ def scores_by_draws(model: CVAE, x: Tensor, num_samples: Sequence[int], seed: in
         raise ValueError(f"num_samples must hold numbers of draws, each at least 1; got {tuple(num_samples)}.")
     classifier = GenerativeClassifier(model, num_samples=max(num_samples), seed=seed)
     labels = torch.arange(model.num_labels, device=model.device)
-    parts: dict[tuple[str, int], list[Tensor]] = {}
-    for chunk in classifier._images(x).split(max(1, CHUNK // (model.num_labels * model.pixels * max(num_samples)))):
+    x = classifier._images(x)
+    bounds = ("reconstruction", "elbo", "importance_weighted")
+    # Small results kept between large passing arrays would leave holes in memory; so there is room for them first.
+    tables = {(bound, K): x.new_empty(len(x), len(labels)) for K in num_samples for bound in bounds}
+    size = max(1, CHUNK // (model.num_labels * model.pixels * max(num_samples)))
+    for start in range(0, len(x), size):
+        chunk = x[start : start + size]
         draws = posterior_draws(model, chunk[:, None], labels, noise=classifier._noise(chunk))
         kl, log_weights = draws.kl.sum(-1), draws.log_weights
         for K in num_samples:
             reconstruction = draws.log_likelihood[:K].mean(0)
             tighter = log_weights[:K].logsumexp(0) - math.log(K)
-            named = {"reconstruction": reconstruction, "elbo": reconstruction - kl, "importance_weighted": tighter}
-            for bound, scores in named.items():
-                parts.setdefault((bound, K), []).append(scores)
-    return {name: torch.cat(scores) for name, scores in parts.items()}
+            for bound, scores in zip(bounds, (reconstruction, reconstruction - kl, tighter), strict=True):
+                tables[bound, K][start : start + size] = scores
+    return tables

@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,22 @@ RECIPES = {
             "transform": ("jitter", "binarise"),
             "precision": "bfloat16",
         },
-        seeds=(0,),
+        seeds=(0, 1, 2, 3, 4),
+        every_seed=True,
+        accuracy_draws=(1, 10, 100),
         start_at_mean=True,
     ),
 }
+RECIPES["cvae-50d-fit"] = replace(
+    RECIPES["cvae-50d"], split="fit", seeds=(0, 1), every_seed=False, accuracy_draws=(1, 10)
+)
 """The recipes behind the weights that come with the package, by the name of the weights.
 
 vae-2d, cvae-2d: the models of chapters 3 and 7.
 vae-50d, iwae-50d: the models of Burda, Grosse & Salakhutdinov (2016) with one layer of latent units, k = 1 and 5.
-cvae-50d: a conditional model with room for handwriting, the classifier in the book's page of live elements.
+cvae-50d: a conditional model with room for handwriting: the classifiers of chapter 10, the first seed's also in the
+    book's page of live elements.
+cvae-50d-fit: its twin that has not seen the validation images, so that things can be chosen on them.
 """
 
 
@@ -137,6 +144,26 @@ def accuracies(scores: Mapping[tuple[str, int], Tensor], labels: Tensor) -> dict
     return table
 
 
+def ensemble_accuracy(
+    tables: Sequence[dict[tuple[str, int], Tensor]], labels: Tensor
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The accuracies of several models together, by the average of their scores and by that of their likelihoods.
+
+        average of scores: 1/M sum_m s_m,    average of likelihoods: log 1/M sum_m exp(s_m)
+
+    Args:
+        tables: for each model its scores, as `scores_by_draws` gives them.
+        labels: the true ones.
+
+    Equations: (10.2)
+    """
+    stacked = {name: torch.stack([table[name] for table in tables]) for name in tables[0]}
+    return {
+        "average of scores": accuracies({name: scores.mean(0) for name, scores in stacked.items()}, labels),
+        "average of likelihoods": accuracies({name: scores.logsumexp(0) for name, scores in stacked.items()}, labels),
+    }
+
+
 def machine(device: torch.device) -> str:
     """What a log says about where it was made."""
     return f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads of {os.cpu_count()}"
@@ -146,7 +173,7 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     """Train a recipe with all its seeds; store the first seed's weights (fp16) and `training.json`, the log.
 
     A recipe that binarises has its loss tested on images binarised once; accuracies are those of the stored weights on
-    the grey images. Where every seed ships there is also the accuracy of all together, by the average of their scores.
+    the grey images. With several seeds there is also the accuracy of all together, see `ensemble_accuracy`.
     Where the recipe wants snapshots, those of the first seed are stored in `snapshots.safetensors`: the means
     (epochs + 1, images, latent_dim), fp16, and the terms of the test loss (epochs, 2), reconstruction and KL.
 
@@ -196,8 +223,7 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
             "standard_error": values.std().item() / len(values) ** 0.5,
         }
     if len(tables) > 1:
-        together = {name: torch.stack([table[name] for table in tables]).mean(0) for name in tables[0]}
-        log["ensemble_accuracy"] = accuracies(together, grey.labels)
+        log["ensemble_accuracy"] = ensemble_accuracy(tables, grey.labels)
     (folder / name / "training.json").write_text(json.dumps(log, indent=1) + "\n")
 
 

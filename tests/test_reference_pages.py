@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup, Tag
 
 import cvae_lib
 from cvae_lib import RECIPES, dataset_name, load, plot, pretrained_names
-from cvae_lib.data import MNIST_FILES
+from cvae_lib.data import KMNIST_FILES, MNIST_FILES
 from cvae_lib.model import WEIGHTS
 
 sys.path.append(str(ROOT / "book" / "_ext"))
@@ -183,9 +183,10 @@ def rows_of(page: BeautifulSoup, place: str) -> dict[str, str]:
     return {words(row.th.get_text()): words(row.td.get_text(" ")) for row in rows}
 
 
-def test_the_page_of_the_data_names_the_files_that_the_library_checks(built_book: Book) -> None:
-    shown = rows_of(parsed(built_book.html / "book" / "data.html"), "mnist")
-    assert shown == {name: f"{size:,} bytes {digest}" for name, (digest, size) in MNIST_FILES.items()}
+@pytest.mark.parametrize(("section", "files"), [("mnist", MNIST_FILES), ("kuzushiji-mnist", KMNIST_FILES)])
+def test_the_page_of_the_data_names_the_files_that_the_library_checks(built_book: Book, section, files) -> None:
+    shown = rows_of(parsed(built_book.html / "book" / "data.html"), section)
+    assert shown == {name: f"{size:,} bytes {digest}" for name, (digest, size) in files.items()}
 
 
 def test_the_sizes_of_the_splits_are_those_that_load_gives(built_book: Book) -> None:
@@ -217,6 +218,11 @@ def test_the_figures_of_the_weights_are_those_of_their_logs(built_book: Book, na
         bound = log["stored_weights_test_log_likelihood"]
         assert f"at least {bound['mean']:.2f} nats" in shown["test log-likelihood as shipped"]
         assert f"K = {bound['num_samples']:,}" in shown["test log-likelihood as shipped"]
+    for bound in ("reconstruction", "elbo", "importance_weighted"):
+        runs = [run["accuracy"][bound] for run in log["runs"] if "accuracy" in run]
+        for K in runs[0] if runs else ():
+            value = 100 * np.mean([run[K] for run in runs])
+            assert f"{value:.2f} ± " in shown[f"accuracy by {bound.replace('_', ' ')}"]
     assert shown["SHA-256"] == hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
     assert shown["seeds"].startswith(", ".join(str(seed) for seed in RECIPES[name].seeds))
     assert all(f"{argument}={value!r}" in shown["training"] for argument, value in RECIPES[name].fit.items())

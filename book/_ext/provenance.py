@@ -1,6 +1,6 @@
 """Where data and weights come from, read from the files that the library itself relies on.
 
-```{mnist-files}          the files of MNIST with the sizes and checksums that `cvae_lib.data` asks for
+```{data-files} MNIST     the files of a data set with the sizes and checksums that `cvae_lib.data` asks for
 ```
 ```{trained-weights}      every set of weights in `cvae_lib/weights`: recipe, data, seeds, final figures, seconds
 ```
@@ -18,12 +18,12 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 
-def mnist_files(data: Path) -> dict[str, tuple[str, int]]:
-    """SHA-256 and size in bytes by file name: the constant MNIST_FILES in the source of `cvae_lib.data`."""
+def data_files(data: Path, constant: str) -> dict[str, tuple[str, int]]:
+    """SHA-256 and size in bytes by file name: a constant such as MNIST_FILES in the source of `cvae_lib.data`."""
     for node in ast.parse(data.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MNIST_FILES":
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == constant:
             return ast.literal_eval(node.value)
-    raise ValueError(f"{data} has no MNIST_FILES")
+    raise ValueError(f"{data} has no {constant}")
 
 
 def over_seeds(log: dict[str, Any], *columns: str) -> str:
@@ -45,6 +45,23 @@ def at_least(bound: dict[str, Any]) -> str:
     )
 
 
+def shipped(recipe: dict[str, Any], seed: int) -> str:
+    """Which weights come with the package."""
+    if recipe["every_seed"]:
+        return f"all ship, those of seed {seed} under the plain name"
+    return f"those of seed {seed} are the ones that ship"
+
+
+def accuracy(log: dict[str, Any]) -> dict[str, str]:
+    """For each bound what the model gets right as a classifier, in per cent, for every K in the log."""
+    found = [run["accuracy"] for run in log["runs"] if "accuracy" in run]
+    said = {}
+    for bound in found[0] if found else ():
+        values = {K: spread([100 * run[bound][K] for run in found], 2) for K in found[0][bound]}
+        said[bound.replace("_", " ")] = "; ".join(f"{value} % with K = {K}" for K, value in values.items())
+    return said
+
+
 def call(name: str, arguments: dict[str, Any]) -> str:
     """A call as one would write it."""
     shown = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
@@ -63,13 +80,14 @@ def facts(folder: Path) -> dict[str, str | nodes.literal]:
         "training": nodes.literal("", call("fit", recipe["fit"])),
         "trained on": log["data"][0],
         "tested on": log["data"][1],
-        "seeds": f"{', '.join(map(str, recipe['seeds']))}; those of seed {log['shipped_seed']} are the ones that ship",
+        "seeds": f"{', '.join(map(str, recipe['seeds']))}; {shipped(recipe, log['shipped_seed'])}",
         "training loss": f"{over_seeds(log, 'loss')} nats",
         "test reconstruction": f"{over_seeds(log, 'held_out_reconstruction')} nats",
         "test KL": f"{over_seeds(log, 'held_out_kl')} nats",
         "test loss": f"{over_seeds(log, 'held_out_loss')} nats",
         "test loss as shipped": f"{log['stored_weights_test_loss']:.2f} nats, one seed, rounded to 16 bits",
         **({"test log-likelihood as shipped": at_least(bound)} if bound else {}),
+        **{f"accuracy by {name}": said for name, said in accuracy(log).items()},
         "time": f"{spread(seconds, 0)} s for one seed, on {log['machine']}",
         "file": f"model.safetensors, {len(weights):,} bytes",
         "SHA-256": nodes.literal("", hashlib.sha256(weights).hexdigest()),
@@ -90,13 +108,15 @@ def table(rows: list[list[str | nodes.Node]], head: list[str]) -> nodes.table:
     )
 
 
-class MnistFiles(SphinxDirective):
-    """The files that must be there."""
+class DataFiles(SphinxDirective):
+    """The files that must be there; the argument names the data set."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """One row a file."""
         self.env.note_dependency("cvae_lib/data.py")
-        files = mnist_files(Path(self.env.srcdir) / "cvae_lib" / "data.py")
+        files = data_files(Path(self.env.srcdir) / "cvae_lib" / "data.py", f"{self.arguments[0]}_FILES")
         rows = [[name, f"{size:,} bytes", nodes.literal("", digest)] for name, (digest, size) in files.items()]
         return [table(rows, ["file", "size and SHA-256"])]
 
@@ -118,6 +138,6 @@ class TrainedWeights(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls for an extension."""
-    app.add_directive("mnist-files", MnistFiles)
+    app.add_directive("data-files", DataFiles)
     app.add_directive("trained-weights", TrainedWeights)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
