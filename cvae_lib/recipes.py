@@ -65,30 +65,29 @@ def _of_the_iwae_paper(epochs: int, **objective: Any) -> Recipe:
 
 
 _PLANE = {"pixels": 784, "hidden_sizes": (512, 256), "latent_dim": 2}
+_CVAE_50D = Recipe(
+    {"pixels": 784, "hidden_sizes": (512, 512), "latent_dim": 50, "num_labels": 10, "activation": "silu"},
+    {
+        "epochs": 300,
+        "batch_size": 256,
+        "learning_rate": 2e-3,
+        "schedule": "one_cycle",
+        "transform": ("jitter", "binarise"),
+        "precision": "bfloat16",
+    },
+    seeds=(0, 1, 2, 3, 4),
+    every_seed=True,
+    accuracy_draws=(1, 10, 100),
+    start_at_mean=True,
+)
 RECIPES = {
     "vae-2d": Recipe(_PLANE, {"epochs": 15}, snapshots=500),
     "cvae-2d": Recipe(_PLANE | {"num_labels": 10}, {"epochs": 14}),
     "vae-50d": _of_the_iwae_paper(700),
     "iwae-50d": _of_the_iwae_paper(600, objective="importance_weighted", num_samples=5),
-    "cvae-50d": Recipe(
-        {"pixels": 784, "hidden_sizes": (512, 512), "latent_dim": 50, "num_labels": 10, "activation": "silu"},
-        {
-            "epochs": 300,
-            "batch_size": 256,
-            "learning_rate": 2e-3,
-            "schedule": "one_cycle",
-            "transform": ("jitter", "binarise"),
-            "precision": "bfloat16",
-        },
-        seeds=(0, 1, 2, 3, 4),
-        every_seed=True,
-        accuracy_draws=(1, 10, 100),
-        start_at_mean=True,
-    ),
+    "cvae-50d": _CVAE_50D,
+    "cvae-50d-fit": replace(_CVAE_50D, split="fit", seeds=(0, 1), every_seed=False, accuracy_draws=(1, 10)),
 }
-RECIPES["cvae-50d-fit"] = replace(
-    RECIPES["cvae-50d"], split="fit", seeds=(0, 1), every_seed=False, accuracy_draws=(1, 10)
-)
 """The recipes behind the weights that come with the package, by the name of the weights.
 
 vae-2d, cvae-2d: the models of chapters 3 and 7.
