@@ -222,9 +222,9 @@ def test_the_figures_of_the_weights_are_those_of_their_logs(built_book: Book, na
         runs = [run["accuracy"][bound] for run in log["runs"] if "accuracy" in run]
         for K in runs[0] if runs else ():
             value = 100 * np.mean([run[K] for run in runs])
-                row = shown[f"accuracy by {bound.replace('_', ' ')}"]
-                said = re.search(rf"([\d.]+) ± [\d.]+ % with K = {K}(;|$)", row)
-                assert float(said[1]) == pytest.approx(value, abs=0.0051)
+            row = shown[f"accuracy by {bound.replace('_', ' ')}"]
+            said = re.search(rf"([\d.]+) ± [\d.]+ % with K = {K}(;|$)", row)
+            assert float(said[1]) == pytest.approx(value, abs=0.0051)
     assert shown["SHA-256"] == hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
     assert shown["seeds"].startswith(", ".join(str(seed) for seed in RECIPES[name].seeds))
     assert all(f"{argument}={value!r}" in shown["training"] for argument, value in RECIPES[name].fit.items())
