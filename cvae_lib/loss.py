@@ -114,8 +114,8 @@ def elbo_terms(
         reconstruction = -1/K sum_k log p(x | z_k, y),   z_k ~ q(z | x, y)
         kl = 1/2 sum_j (mu_j^2 + sigma_j^2 - log sigma_j^2 - 1)
 
-    Gradients pass through the draws (reparameterisation). The sum over pixels and the sum over latent
-    dimensions happen here and nowhere else; the mean over a batch is the caller's.
+    Gradients pass through the draws (reparameterisation). Pixels and latent dimensions are summed here; the mean over
+    a batch is the caller's.
 
     Args:
         model: a `CVAE`.

@@ -88,8 +88,8 @@ def fit(
         objective: "elbo" or "importance_weighted", see above, or a function that makes the number to minimise from
             the draws for a batch.
         num_samples: K, draws an image in every step, at least 1.
-        beta: weight of the KL term, at least 0; only with 1 is the objective a bound (Higgins et al.,
-            "beta-VAE", 2017). For the ELBO.
+        beta: weight of the KL term, at least 0. With 1 minus the loss is the ELBO, above 1 a looser bound, below 1 it
+            need not be a bound (Higgins et al., "beta-VAE", 2017). For the ELBO.
         warm_up: epochs over which the weight of the KL rises in even steps from 0 to beta (Bowman et al.,
             "Generating sentences from a continuous space", 2016). For the ELBO.
         free_bits: nats that every latent dimension may use without paying: its KL, averaged over the batch, counts
