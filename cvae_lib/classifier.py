@@ -178,7 +178,8 @@ class GenerativeClassifier:
 def scores_by_draws(model: CVAE, x: Tensor, num_samples: Sequence[int], seed: int = 0) -> dict[tuple[str, int], Tensor]:
     """The scores of `GenerativeClassifier` by every bound that needs draws and for several K, from the same draws.
 
-    Decoding is what takes the time, and here every draw is decoded once: the scores with K draws use the first K.
+    Decoding is what takes the time, and here every draw is decoded once: the scores with K draws use the first K of the
+    draws for the largest K. These are not quite the draws for a smaller largest K, since torch fills both otherwise.
 
     Args:
         model: a `CVAE` with labels.

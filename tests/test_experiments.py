@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,8 +67,81 @@ def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
 def test_few_labels_tests_both_classifiers_for_every_draw():
     rows = experiments.few_labels("digits", (2, 3), draws=2, steps=4)["rows"]
     assert [(row["per_class"], row["draw"]) for row in rows] == [(2, 0), (2, 1), (3, 0), (3, 1)]
-    assert all(0 <= row[kind] <= 1 for row in rows for kind in ("generative", "discriminative"))
-    assert all(min(row["seconds"]) >= 0 for row in rows)
+    test = load("digits", "test")
+    few = experiments.some_of_each(load("digits", "train"), 3, seed=1)
+    recipe = Recipe(RECIPES["cvae-50d"].model, RECIPES["cvae-50d"].fit | {"epochs": 20, "batch_size": 30})
+    model, _ = train_recipe(replace(recipe, start_at_mean=True), 1, few, None)
+    expected = (scores_by_draws(model, test.images, (5,))["elbo", 5].argmax(1) == test.labels).double().mean()
+    assert rows[-1]["generative"] == pytest.approx(expected.item())
+    network = experiments.train_discriminative(few, epochs=20, batch_size=30, seed=1)
+    expected = (network(test.images).argmax(1) == test.labels).double().mean()
+    assert rows[-1]["discriminative"] == pytest.approx(expected.item())
+
+
+def test_one_reconstruction_is_the_score_of_the_classifier_with_noise_of_its_own_for_every_label():
+    data = load("digits", "test")
+    model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
+    x = data.images[:5]
+    draws = torch.stack([experiments.one_reconstruction(model, x, seed) for seed in range(2000)])
+    shared = scores_by_draws(model, x, (2000,))["reconstruction", 2000]
+    error = draws.std(0) / 2000**0.5
+    assert ((draws.mean(0) - shared).abs() < 6 * error).all()
+    # Independent labels do not vary together: the correlation of 2,000 pairs is 0.02 or so.
+    assert all(torch.corrcoef(draws[:, n].T).fill_diagonal_(0).abs().max() < 0.12 for n in range(5))
+
+
+def test_margin_and_noise_are_those_of_the_true_label_and_its_best_rival():
+    data = load("digits", "test")
+    model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
+    x, y = data.images[:20], data.labels[:20]
+    margin, noise = experiments.margin_and_noise(model, x, y, rounds=5)
+    bound = scores_by_draws(model, x, (10,))["elbo", 10]
+    draws = [experiments.one_reconstruction(model, x, seed) for seed in range(5)]
+    margins, noises = [], []
+    for n, label in enumerate(y.tolist()):
+        rival = max((c for c in range(10) if c != label), key=lambda c: bound[n, c].item())
+        margins.append((bound[n, label] - bound[n, rival]).item())
+        noises.append(torch.stack([draw[n, label] - draw[n, rival] for draw in draws]).std().item())
+    assert margin == pytest.approx(sum(margins) / 20, rel=1e-4)
+    assert noise == pytest.approx(sum(noises) / 20, rel=1e-4)
+
+
+def test_the_smallest_change_of_a_linear_classifier_is_the_distance_to_its_border():
+    """Two labels, scores w.x and 0: the border is |w.x| / |w|_2 away, or |w.x| / |w|_1 by the largest pixel."""
+    network = torch.nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[3.0, -4.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
+    x = torch.tensor([[0.5, 0.4, 0.5, 0.5], [0.45, 0.6, 0.5, 0.5]])
+    y = network(x).argmax(1)
+    assert y.tolist() == [0, 0]
+    w = network.weight[0].detach()
+    for attack, norm in experiments.ATTACKS.values():
+        dual = 2 if norm == 2 else 1
+        changed, sizes = experiments.smallest_changes(network, x, y, attack(steps=200), norm)
+        assert (network(changed).argmax(1) == 1).all()
+        assert sizes.tolist() == pytest.approx((x @ w / torch.linalg.vector_norm(w, dual)).tolist(), rel=0.05)
+        assert torch.linalg.vector_norm(changed - x, norm, 1).tolist() == pytest.approx(sizes.tolist())
+
+
+def test_a_change_that_does_not_fool_is_infinitely_large():
+    network = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.copy_(torch.tensor([1.0, 0.0]))
+    attack, norm = experiments.ATTACKS["L2"]
+    _, sizes = experiments.smallest_changes(network, torch.full((3, 4), 0.5), torch.zeros(3).long(), attack(), norm)
+    assert sizes.isinf().all()
+
+
+def test_the_opponents_are_tested_and_attacked():
+    rows = experiments.opponent("digits", epochs=(2, 20), victims=5)["rows"]
+    test = load("digits", "test")
+    assert [row["epochs"] for row in rows] == [2, 20]
+    for row in rows:
+        network = experiments.train_discriminative(load("digits", "train"), epochs=row["epochs"])
+        is_right = network(test.images).argmax(1) == test.labels
+        assert row["accuracy"] == pytest.approx(is_right.double().mean().item())
+        assert 0 < row["Linf"] < row["L2"] < torch.inf
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
@@ -90,14 +164,17 @@ def test_the_stored_ladder_is_that_of_the_recipes_and_agrees_with_itself():
             assert rung["accuracy"][bound][K] == pytest.approx(1 - len(wrong) / 10_000)
 
 
-def test_the_stored_results_with_few_labels_hold_five_draws_of_every_number():
-    rows = experiments.stored_results("few-labels")["rows"]
-    expected = [(per_class, draw) for per_class in experiments.LABELS_PER_CLASS for draw in range(5)]
-    assert [(row["per_class"], row["draw"]) for row in rows] == expected
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("few-labels", experiments.LABELS_PER_CLASS), ("few-labels-5000-steps", (10, 100, 1000))],
+)
+def test_the_stored_results_with_few_labels_hold_five_draws_of_every_number(name, numbers):
+    rows = experiments.stored_results(name)["rows"]
+    assert [(row["per_class"], row["draw"]) for row in rows] == [(n, draw) for n in numbers for draw in range(5)]
 
 
 def test_an_unknown_experiment_lists_the_known_ones(tmp_path, monkeypatch, capsys):
-    message = "Unknown experiment 'stairs'; known: ladder, few-labels"
+    message = "Unknown experiment 'stairs'; known: ladder, few-labels, opponent, few-labels-5000-steps"
     for use in (experiments.stored_results, experiments.make_results):
         with pytest.raises(ValueError, match=message):
             use("stairs")
