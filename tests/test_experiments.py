@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -69,8 +68,8 @@ def test_few_labels_tests_both_classifiers_for_every_draw():
     assert [(row["per_class"], row["draw"]) for row in rows] == [(2, 0), (2, 1), (3, 0), (3, 1)]
     test = load("digits", "test")
     few = experiments.some_of_each(load("digits", "train"), 3, seed=1)
-    recipe = Recipe(RECIPES["cvae-50d"].model, RECIPES["cvae-50d"].fit | {"epochs": 20, "batch_size": 30})
-    model, _ = train_recipe(replace(recipe, start_at_mean=True), 1, few, None)
+    arguments = RECIPES["cvae-50d"].fit | {"epochs": 20, "batch_size": 30}
+    model, _ = train_recipe(Recipe(RECIPES["cvae-50d"].model, arguments, start_at_mean=True), 1, few, None)
     expected = (scores_by_draws(model, test.images, (5,))["elbo", 5].argmax(1) == test.labels).double().mean()
     assert rows[-1]["generative"] == pytest.approx(expected.item())
     network = experiments.train_discriminative(few, epochs=20, batch_size=30, seed=1)
