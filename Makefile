@@ -26,11 +26,11 @@ run: $(READY)  ## execute the notebooks in place on MNIST (NOTEBOOKS=... for som
 	$(BIN)/python notebooks/run.py $(NOTEBOOKS)
 
 weights: $(READY)  ## train the named recipes (RECIPES=... for some), store the weights and export them to the pages
-	$(BIN)/python -m cvae_lib weights $(RECIPES)
-	$(BIN)/python -m cvae_lib export book/_static/explorer/weights
+	$(BIN)/python -m cvae_lib.course weights $(RECIPES)
+	$(BIN)/python -m cvae_lib.course export book/_static/explorer/weights
 
-results: $(READY)  ## run the long experiments of chapter 10 and store what they find
-	$(BIN)/python -m cvae_lib results
+results: $(READY)  ## run the long experiments (RESULTS=... for some) and store what they find
+	$(BIN)/python -m cvae_lib.course results $(RESULTS)
 
 bench: $(READY)  ## time things side by side
 	for script in benchmarks/*.py; do TQDM_DISABLE=1 $(BIN)/python $$script || exit 1; done

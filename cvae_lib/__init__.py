@@ -1,6 +1,5 @@
 """Variational autoencoders, conditional VAEs and the generative classifier inside them."""
 
-from cvae_lib.bands import check
 from cvae_lib.classifier import GenerativeClassifier
 from cvae_lib.data import DataError, ImageSet, dataset_name, load
 from cvae_lib.loss import (
@@ -13,13 +12,11 @@ from cvae_lib.loss import (
     posterior_draws,
 )
 from cvae_lib.model import CVAE, Decoder, Encoder, pretrained_names
-from cvae_lib.recipes import RECIPES, Recipe
 from cvae_lib.train import Epoch, History, estimate_log_likelihood, evaluate, fit
 
 __version__ = "0.1.0"
 __all__ = [
     "CVAE",
-    "RECIPES",
     "DataError",
     "Decoder",
     "ElboTerms",
@@ -29,8 +26,6 @@ __all__ = [
     "History",
     "ImageSet",
     "PosteriorDraws",
-    "Recipe",
-    "check",
     "dataset_name",
     "elbo",
     "elbo_terms",

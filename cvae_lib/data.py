@@ -79,6 +79,20 @@ class ImageSet:
     def __str__(self) -> str:
         return f"{self.name}, {len(self):,} images"
 
+    def sample(self, n: int, seed: int = 0) -> "ImageSet":
+        """n images drawn without replacement, in random order; the same seed draws the same images.
+
+        A subset for a conclusion must be drawn like this. MNIST's files are not in random order: the training file
+        alternates between groups of writers, and the first half of the test file is written more neatly.
+
+        Raises:
+            ValueError: n is not from 1 to the number of images.
+        """
+        if not 1 <= n <= len(self):
+            raise ValueError(f"sample() draws from 1 to {len(self):,} images of {self.name}; got n={n}.")
+        chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n]
+        return ImageSet(self.images[chosen], self.labels[chosen], f"{n:,} random images of {self.name}")
+
     def binarised(self, seed: int = 0) -> "ImageSet":
         """Every pixel drawn once, 1 with its grey value as probability, else 0.
 

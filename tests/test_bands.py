@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvae_lib import bands, check
+from cvae_lib.course import bands, check
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 

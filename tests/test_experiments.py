@@ -6,23 +6,25 @@ import sys
 import pytest
 import torch
 
-from cvae_lib import CVAE, RECIPES, ImageSet, Recipe, experiments, load
-from cvae_lib.__main__ import main
+from cvae_lib import CVAE, ImageSet, load
 from cvae_lib.classifier import scores_by_draws
-from cvae_lib.recipes import data_of, train_recipe
+from cvae_lib.course import RECIPES, Recipe, experiments
+from cvae_lib.course.__main__ import main
+from cvae_lib.course.experiments import attacks, discriminative, few_labels, ladder, registry
+from cvae_lib.course.recipes import data_of, train_recipe
 
 TINY = Recipe({"pixels": 784, "hidden_sizes": (8,), "num_labels": 10}, {"epochs": 2}, dataset="digits", split="fit")
 
 
 def test_a_few_of_each_are_drawn_without_replacement_and_by_the_seed():
     data = load("digits", "train")
-    few = experiments.some_of_each(data, 7, seed=0)
+    few = few_labels.some_of_each(data, 7, seed=0)
     assert few.labels.bincount().tolist() == [7] * 10
     rows = {tuple(image.tolist()) for image in few.images}
     assert len(rows) == 70
     assert rows <= {tuple(image.tolist()) for image in data.images}
-    assert torch.equal(few.images, experiments.some_of_each(data, 7, seed=0).images)
-    assert not torch.equal(few.images, experiments.some_of_each(data, 7, seed=1).images)
+    assert torch.equal(few.images, few_labels.some_of_each(data, 7, seed=0).images)
+    assert not torch.equal(few.images, few_labels.some_of_each(data, 7, seed=1).images)
     assert all(len(image.unique()) > 1 for image in few.images)
 
 
@@ -30,17 +32,17 @@ def test_images_drawn_keep_their_labels():
     """Every image says its own label."""
     labels = torch.arange(40) % 4
     data = ImageSet(labels[:, None] / 4 + torch.zeros(40, 3), labels, "said")
-    few = experiments.some_of_each(data, 5, seed=0)
+    few = few_labels.some_of_each(data, 5, seed=0)
     assert torch.equal((4 * few.images[:, 0]).long(), few.labels)
 
 
 def test_the_discriminative_network_learns_and_repeats_itself_and_has_the_layers_of_the_encoder():
     data, test = load("digits", "train"), load("digits", "test")
     state = torch.random.get_rng_state()
-    network = experiments.train_discriminative(data, epochs=15)
+    network = discriminative.train_discriminative(data, epochs=15)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert (network(test.images).argmax(-1) == test.labels).float().mean() > 0.85
-    again = experiments.train_discriminative(data, epochs=15)
+    again = discriminative.train_discriminative(data, epochs=15)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
     encoder = CVAE(**RECIPES["cvae-50d"].model).encoder.body
     assert network.first.weight.shape == encoder.first.weight.shape
@@ -49,8 +51,8 @@ def test_the_discriminative_network_learns_and_repeats_itself_and_has_the_layers
 
 
 def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
-    monkeypatch.setattr(experiments, "LADDER", {"tiny": TINY})
-    rung = experiments.ladder()["rungs"]["tiny"]
+    monkeypatch.setattr(ladder, "LADDER", {"tiny": TINY})
+    rung = ladder.ladder()["rungs"]["tiny"]
     train, validation = data_of(TINY)
     model, history = train_recipe(TINY, 0, train, validation)
     scores = scores_by_draws(model, validation.images, (1, 10))
@@ -64,15 +66,15 @@ def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
 
 
 def test_few_labels_tests_both_classifiers_for_every_draw():
-    rows = experiments.few_labels("digits", (2, 3), draws=2, steps=4)["rows"]
+    rows = few_labels.few_labels("digits", (2, 3), draws=2, steps=4)["rows"]
     assert [(row["per_class"], row["draw"]) for row in rows] == [(2, 0), (2, 1), (3, 0), (3, 1)]
     test = load("digits", "test")
-    few = experiments.some_of_each(load("digits", "train"), 3, seed=1)
+    few = few_labels.some_of_each(load("digits", "train"), 3, seed=1)
     arguments = RECIPES["cvae-50d"].fit | {"epochs": 20, "batch_size": 30}
     model, _ = train_recipe(Recipe(RECIPES["cvae-50d"].model, arguments, start_at_mean=True), 1, few, None)
     expected = (scores_by_draws(model, test.images, (5,))["elbo", 5].argmax(1) == test.labels).double().mean()
     assert rows[-1]["generative"] == pytest.approx(expected.item())
-    network = experiments.train_discriminative(few, epochs=20, batch_size=30, seed=1)
+    network = discriminative.train_discriminative(few, epochs=20, batch_size=30, seed=1)
     expected = (network(test.images).argmax(1) == test.labels).double().mean()
     assert rows[-1]["discriminative"] == pytest.approx(expected.item())
 
@@ -81,7 +83,7 @@ def test_one_reconstruction_is_the_score_of_the_classifier_with_noise_of_its_own
     data = load("digits", "test")
     model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
     x = data.images[:5]
-    draws = torch.stack([experiments.one_reconstruction(model, x, seed) for seed in range(2000)])
+    draws = torch.stack([ladder.one_reconstruction(model, x, seed) for seed in range(2000)])
     shared = scores_by_draws(model, x, (2000,))["reconstruction", 2000]
     error = draws.std(0) / 2000**0.5
     assert ((draws.mean(0) - shared).abs() < 6 * error).all()
@@ -93,9 +95,9 @@ def test_margin_and_noise_are_those_of_the_true_label_and_its_best_rival():
     data = load("digits", "test")
     model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
     x, y = data.images[:20], data.labels[:20]
-    margin, noise = experiments.margin_and_noise(model, x, y, rounds=5)
+    margin, noise = ladder.margin_and_noise(model, x, y, rounds=5)
     bound = scores_by_draws(model, x, (10,))["elbo", 10]
-    draws = [experiments.one_reconstruction(model, x, seed) for seed in range(5)]
+    draws = [ladder.one_reconstruction(model, x, seed) for seed in range(5)]
     margins, noises = [], []
     for n, label in enumerate(y.tolist()):
         rival = max((c for c in range(10) if c != label), key=lambda c: bound[n, c].item())
@@ -114,9 +116,9 @@ def test_the_smallest_change_of_a_linear_classifier_is_the_distance_to_its_borde
     y = network(x).argmax(1)
     assert y.tolist() == [0, 0]
     w = network.weight[0].detach()
-    for attack, norm in experiments.ATTACKS.values():
+    for attack, norm in attacks.ATTACKS.values():
         dual = 2 if norm == 2 else 1
-        changed, sizes = experiments.smallest_changes(network, x, y, attack(steps=200), norm)
+        changed, sizes = attacks.smallest_changes(network, x, y, attack(steps=200), norm)
         assert (network(changed).argmax(1) == 1).all()
         assert sizes.tolist() == pytest.approx((x @ w / torch.linalg.vector_norm(w, dual)).tolist(), rel=0.05)
         assert torch.linalg.vector_norm(changed - x, norm, 1).tolist() == pytest.approx(sizes.tolist())
@@ -127,34 +129,34 @@ def test_a_change_that_does_not_fool_is_infinitely_large():
     with torch.no_grad():
         network.weight.zero_()
         network.bias.copy_(torch.tensor([1.0, 0.0]))
-    attack, norm = experiments.ATTACKS["L2"]
-    _, sizes = experiments.smallest_changes(network, torch.full((3, 4), 0.5), torch.zeros(3).long(), attack(), norm)
+    attack, norm = attacks.ATTACKS["L2"]
+    _, sizes = attacks.smallest_changes(network, torch.full((3, 4), 0.5), torch.zeros(3).long(), attack(), norm)
     assert sizes.isinf().all()
 
 
 def test_the_opponents_are_tested_and_attacked():
-    rows = experiments.opponent("digits", epochs=(2, 20), victims=5)["rows"]
+    rows = attacks.opponent("digits", epochs=(2, 20), victims=5)["rows"]
     test = load("digits", "test")
     assert [row["epochs"] for row in rows] == [2, 20]
     for row in rows:
-        network = experiments.train_discriminative(load("digits", "train"), epochs=row["epochs"])
+        network = discriminative.train_discriminative(load("digits", "train"), epochs=row["epochs"])
         is_right = network(test.images).argmax(1) == test.labels
         assert row["accuracy"] == pytest.approx(is_right.double().mean().item())
         assert 0 < row["Linf"] < row["L2"] < torch.inf
 
 
-@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+@pytest.mark.parametrize("name", registry.EXPERIMENTS)
 def test_results_are_stored_and_read_back(name, tmp_path, monkeypatch):
-    monkeypatch.setitem(experiments.EXPERIMENTS, name, lambda: {"rows": [1]})
-    experiments.make_results(name, tmp_path / "results")
+    monkeypatch.setitem(registry.EXPERIMENTS, name, lambda: {"rows": [1]})
+    registry.make_results(name, tmp_path / "results")
     assert json.loads((tmp_path / "results" / f"{name}.json").read_text()) == {"rows": [1]}
 
 
 def test_the_stored_ladder_is_that_of_the_recipes_and_agrees_with_itself():
     rungs = experiments.stored_results("ladder")["rungs"]
-    assert list(rungs) == list(experiments.LADDER)
+    assert list(rungs) == list(ladder.LADDER)
     for name, rung in rungs.items():
-        recipe = experiments.LADDER[name]
+        recipe = ladder.LADDER[name]
         assert rung["model"] == json.loads(json.dumps(recipe.model))
         assert rung["fit"] == json.loads(json.dumps(recipe.fit))
         assert rung["weights"] == sum(weight.numel() for weight in CVAE(**recipe.model).parameters())
@@ -165,7 +167,7 @@ def test_the_stored_ladder_is_that_of_the_recipes_and_agrees_with_itself():
 
 @pytest.mark.parametrize(
     ("name", "numbers"),
-    [("few-labels", experiments.LABELS_PER_CLASS), ("few-labels-5000-steps", (10, 100, 1000))],
+    [("few-labels", few_labels.LABELS_PER_CLASS), ("few-labels-5000-steps", (10, 100, 1000))],
 )
 def test_the_stored_results_with_few_labels_hold_five_draws_of_every_number(name, numbers):
     rows = experiments.stored_results(name)["rows"]
@@ -173,10 +175,11 @@ def test_the_stored_results_with_few_labels_hold_five_draws_of_every_number(name
 
 
 def test_an_unknown_experiment_lists_the_known_ones(tmp_path, monkeypatch, capsys):
-    message = "Unknown experiment 'stairs'; known: ladder, few-labels, opponent, few-labels-5000-steps"
-    for use in (experiments.stored_results, experiments.make_results):
-        with pytest.raises(ValueError, match=message):
-            use("stairs")
+    message = f"Unknown experiment 'stairs'; known: {', '.join(registry.EXPERIMENTS)}"
+    with pytest.raises(ValueError, match=message):
+        registry.make_results("stairs")
+    with pytest.raises(ValueError, match=f"known: {', '.join(sorted(registry.EXPERIMENTS))}"):
+        experiments.stored_results("stairs")
     monkeypatch.setattr(sys, "argv", ["cvae_lib", "results", "stairs"])
     with pytest.raises(SystemExit, match="2"):
         main()

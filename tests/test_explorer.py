@@ -24,7 +24,7 @@ from test_browser import AXE, COLOURS, DESK, PHONE, browser, opened, served, sid
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from cvae_lib import CVAE, GenerativeClassifier, dataset_name, elbo, load
-from cvae_lib.export import EXPORTED, NUM_CODES, base64_halves, export, network
+from cvae_lib.course.export import EXPORTED, NUM_CODES, base64_halves, export, network
 from cvae_lib.model import WEIGHTS
 from cvae_lib.networks import MLP
 

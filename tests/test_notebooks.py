@@ -21,7 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CELLS = {
     "imports": (
         "import time\nfrom pathlib import Path\nimport torch\nfrom matplotlib import pyplot as plt\n"
-        'from cvae_lib import bands, check\nbands.BANDS = Path("bands.toml")'
+        'from cvae_lib.course import bands, check\nbands.BANDS = Path("bands.toml")'
     ),
     "shape": "print(torch.zeros(3, 28).shape)",
     "value": 'check("loss", 141 + time.time() % 1)',

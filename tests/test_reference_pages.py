@@ -15,7 +15,8 @@ from book_fixture import ROOT, Book, _built_book, pages  # noqa: F401  (the fixt
 from bs4 import BeautifulSoup, Tag
 
 import cvae_lib
-from cvae_lib import RECIPES, dataset_name, load, plot, pretrained_names
+from cvae_lib import dataset_name, load, plot, pretrained_names
+from cvae_lib.course import RECIPES
 from cvae_lib.data import KMNIST_FILES, MNIST_FILES
 from cvae_lib.model import WEIGHTS
 

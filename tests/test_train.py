@@ -13,10 +13,8 @@ from torch.nn import functional as F
 from benchmarks import training as benchmark
 from cvae_lib import (
     CVAE,
-    RECIPES,
     GenerativeClassifier,
     ImageSet,
-    Recipe,
     elbo_terms,
     estimate_log_likelihood,
     evaluate,
@@ -24,10 +22,10 @@ from cvae_lib import (
     importance_weighted_bound,
     load,
     posterior_draws,
-    recipes,
     train,
 )
-from cvae_lib.__main__ import main
+from cvae_lib.course import RECIPES, Recipe, recipes
+from cvae_lib.course.__main__ import main
 from cvae_lib.model import LIKELIHOODS
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from cvae_lib import load
-from cvae_lib.transforms import TRANSFORMS, chain, jitter, shift
+from cvae_lib.course.transforms import TRANSFORMS, chain, jitter, shift
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from cvae_lib import (
     CVAE,
-    RECIPES,
     ImageSet,
     dataset_name,
     estimate_log_likelihood,
@@ -20,8 +19,8 @@ from cvae_lib import (
     pretrained_names,
 )
 from cvae_lib.classifier import scores_by_draws
+from cvae_lib.course.recipes import RECIPES, data_of
 from cvae_lib.model import WEIGHTS
-from cvae_lib.recipes import data_of
 
 # Nats at the end of training, as the mean over the seeds: running average over the training images, and test set.
 PROMISED = {"vae-2d": (141.5, 142.5), "cvae-2d": (129.4, 130.5)}

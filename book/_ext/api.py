@@ -194,7 +194,7 @@ class Api(SphinxDirective):
         """The module's docstring and an entry for each name."""
         module, *first = self.arguments
         folder = Path(self.env.srcdir) / PACKAGE
-        file = folder / f"{module.removeprefix(PACKAGE + '.')}.py"
+        file = folder / f"{module.removeprefix(PACKAGE + '.').replace('.', '/')}.py"
         for path in (file, folder / "__init__.py"):
             self.env.note_dependency(str(path.relative_to(self.env.srcdir)))
         text = file.read_text(encoding="utf-8")

@@ -50,7 +50,7 @@ const explorer = (() => {
 		};
 
 		class MLP {
-			/** From what `cvae_lib.export.network` writes. */
+			/** From what `cvae_lib.course.export.network` writes. */
 			constructor({ sizes, labels, activation, numbers }) {
 				this.activation = ACTIVATIONS[activation];
 				const all = halves(numbers);

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cvae_lib.classifier import scores_by_draws
+from cvae_lib.course.transforms import chain
 from cvae_lib.data import ImageSet, load
 from cvae_lib.model import CVAE, WEIGHTS
 from cvae_lib.train import History, estimate_log_likelihood, evaluate, fit, seeded
-from cvae_lib.transforms import chain
 
 
 @dataclass(frozen=True)

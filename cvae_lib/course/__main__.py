@@ -1,23 +1,23 @@
-"""`python -m cvae_lib weights [NAME ...]` trains the named recipes, all of them without a name.
+"""`python -m cvae_lib.course weights [NAME ...]` trains the named recipes, all of them without a name.
 
-`python -m cvae_lib results [NAME ...]` runs the named experiments of chapter 10 and stores what they find.
+`python -m cvae_lib.course results [NAME ...]` runs the named long experiments and stores what they find.
 
-`python -m cvae_lib export FOLDER` writes what the book's pages run into FOLDER.
+`python -m cvae_lib.course export FOLDER` writes what the book's pages run into FOLDER.
 """
 
 import argparse
 from pathlib import Path
 
+from cvae_lib.course.experiments.registry import EXPERIMENTS, make_results
+from cvae_lib.course.export import EXPORTED, export
+from cvae_lib.course.recipes import RECIPES, make_weights
 from cvae_lib.data import DataError
-from cvae_lib.experiments import EXPERIMENTS, make_results
-from cvae_lib.export import EXPORTED, export
-from cvae_lib.recipes import RECIPES, make_weights
 
 
 def main() -> None:
     """Parse the command line and run it; a wrong name ends in one sentence."""
     parser = argparse.ArgumentParser(
-        prog="python -m cvae_lib", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m cvae_lib.course", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     weights = commands.add_parser("weights", help="train recipes and store their weights")
