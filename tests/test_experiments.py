@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from cvae_lib.course.__main__ import main
 from cvae_lib.course.experiments import attacks, discriminative, few_labels, ladder, registry
 from cvae_lib.course.recipes import data_of, train_recipe
 
+STORED = {file.stem for file in experiments.RESULTS.glob("*.json")} - {"ladder", "few-labels"}
 TINY = Recipe({"pixels": 784, "hidden_sizes": (8,), "num_labels": 10}, {"epochs": 2}, dataset="digits", split="fit")
 
 
@@ -52,10 +54,12 @@ def test_the_discriminative_network_learns_and_repeats_itself_and_has_the_layers
 
 def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
     monkeypatch.setattr(ladder, "LADDER", {"tiny": TINY})
-    rung = ladder.ladder()["rungs"]["tiny"]
+    monkeypatch.setattr(ladder, "MARGIN_IMAGES", 100)
+    rung = ladder.climb("tiny")
     train, validation = data_of(TINY)
     model, history = train_recipe(TINY, 0, train, validation)
-    scores = scores_by_draws(model, validation.images, (1, 10))
+    scores = scores_by_draws(model, validation.images, (1, 10, 100))
+    assert len(rung["wrong"]) == 6
     for which, wrong in rung["wrong"].items():
         bound, K = which.split()
         is_wrong = scores[bound, int(K)].argmax(1) != validation.labels
@@ -65,18 +69,65 @@ def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
     assert rung["validation_loss"] == pytest.approx(history[-1].held_out_loss, abs=1e-3)
 
 
-def test_few_labels_tests_both_classifiers_for_every_draw():
-    rows = few_labels.few_labels("digits", (2, 3), draws=2, steps=4)["rows"]
-    assert [(row["per_class"], row["draw"]) for row in rows] == [(2, 0), (2, 1), (3, 0), (3, 1)]
-    test = load("digits", "test")
-    few = few_labels.some_of_each(load("digits", "train"), 3, seed=1)
+def test_few_labels_trains_by_the_recipe_and_tests_on_the_test_images():
+    found = few_labels.few_labels("generative", 3, 4, draw=1, dataset="digits")
+    test, few = load("digits", "test"), few_labels.some_of_each(load("digits", "train"), 3, seed=1)
     arguments = RECIPES["cvae-50d"].fit | {"epochs": 20, "batch_size": 30}
     model, _ = train_recipe(Recipe(RECIPES["cvae-50d"].model, arguments, start_at_mean=True), 1, few, None)
     expected = (scores_by_draws(model, test.images, (5,))["elbo", 5].argmax(1) == test.labels).double().mean()
-    assert rows[-1]["generative"] == pytest.approx(expected.item())
+    assert found["accuracy"] == pytest.approx(expected.item())
     network = discriminative.train_discriminative(few, epochs=20, batch_size=30, seed=1)
     expected = (network(test.images).argmax(1) == test.labels).double().mean()
-    assert rows[-1]["discriminative"] == pytest.approx(expected.item())
+    found = few_labels.few_labels("discriminative", 3, 4, draw=1, dataset="digits")
+    assert found["accuracy"] == pytest.approx(expected.item())
+
+
+def test_dropout_acts_in_training_only_and_changes_what_is_learned():
+    data = load("digits", "train")
+    for made in few_labels.NETWORKS.values():
+        plain = discriminative.train_discriminative(data, epochs=1, network=made)
+        dropped = discriminative.train_discriminative(data, epochs=1, network=partial(made, dropout=(0.2, 0.5)))
+        x = data.images[:50]
+        assert torch.equal(dropped(x), dropped(x))
+        assert not torch.equal(dropped.train()(x), dropped(x))
+        assert sum(w.numel() for w in plain.parameters()) == sum(w.numel() for w in dropped.parameters())
+
+
+def test_the_regularisation_is_the_best_one_on_validation_images(monkeypatch):
+    rows = [
+        {"network": network, "per_class": n, "dropout": list(dropout), "weight_decay": decay, "accuracy": accuracy}
+        for network, n, dropout, decay, accuracy in (
+            ("fully connected", 10, (0.0, 0.0), 0.0, 0.8),
+            ("fully connected", 10, (0.2, 0.5), 0.0, 0.9),
+            ("fully connected", 100, (0.2, 0.5), 0.05, 0.7),
+            ("convolutional", 10, (0.0, 0.0), 0.05, 0.99),
+        )
+    ]
+    monkeypatch.setattr(few_labels, "stored_results", lambda name: {"rows": rows})
+    assert few_labels.chosen("fully connected", 10) == ((0.2, 0.5), 0.0)
+    assert few_labels.chosen("fully connected", 30) == ((0.2, 0.5), 0.0)
+    assert few_labels.chosen("fully connected", 300) == ((0.2, 0.5), 0.05)
+    assert few_labels.chosen("convolutional", 2) == ((0.0, 0.0), 0.05)
+
+
+def test_a_sweep_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
+    """Every row is stored as soon as it is there, in the order of the settings, and none is run twice."""
+    asked = []
+
+    def run(number, power):
+        asked.append(number)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return {"value": number**power}
+
+    settings = [{"number": number, "power": 2} for number in (3, 1, 2)]
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run_missing("powers", settings, run, tmp_path)
+    experiments.run_missing("powers", [*settings, {"number": 1, "power": 3}], run, tmp_path)
+    assert asked == [3, 1, 1, 2, 1]
+    rows = json.loads((tmp_path / "powers.json").read_text())["rows"]
+    assert [(row["number"], row["power"], row["value"]) for row in rows] == [(3, 2, 9), (1, 2, 1), (2, 2, 4), (1, 3, 1)]
+    assert [file.name for file in tmp_path.iterdir()] == ["powers.json"]
 
 
 def test_one_reconstruction_is_the_score_of_the_classifier_with_noise_of_its_own_for_every_label():
@@ -152,10 +203,15 @@ def test_results_are_stored_and_read_back(name, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "results" / f"{name}.json").read_text()) == {"rows": [1]}
 
 
+@pytest.mark.parametrize("name", [name for name in registry.SWEEPS if name in STORED])
+def test_stored_rows_are_those_that_the_sweep_asks_for(name):
+    settings = json.loads(json.dumps(registry.SWEEPS[name][0]))
+    rows = experiments.stored_results(name)["rows"]
+    assert [{key: row[key] for key in settings[0]} for row in rows] == settings
+
+
 def test_the_stored_ladder_is_that_of_the_recipes_and_agrees_with_itself():
-    rungs = experiments.stored_results("ladder")["rungs"]
-    assert list(rungs) == list(ladder.LADDER)
-    for name, rung in rungs.items():
+    for name, rung in experiments.stored_results("ladder")["rungs"].items():
         recipe = ladder.LADDER[name]
         assert rung["model"] == json.loads(json.dumps(recipe.model))
         assert rung["fit"] == json.loads(json.dumps(recipe.fit))
@@ -165,20 +221,11 @@ def test_the_stored_ladder_is_that_of_the_recipes_and_agrees_with_itself():
             assert rung["accuracy"][bound][K] == pytest.approx(1 - len(wrong) / 10_000)
 
 
-@pytest.mark.parametrize(
-    ("name", "numbers"),
-    [("few-labels", few_labels.LABELS_PER_CLASS), ("few-labels-5000-steps", (10, 100, 1000))],
-)
-def test_the_stored_results_with_few_labels_hold_five_draws_of_every_number(name, numbers):
-    rows = experiments.stored_results(name)["rows"]
-    assert [(row["per_class"], row["draw"]) for row in rows] == [(n, draw) for n in numbers for draw in range(5)]
-
-
 def test_an_unknown_experiment_lists_the_known_ones(tmp_path, monkeypatch, capsys):
-    message = f"Unknown experiment 'stairs'; known: {', '.join(registry.EXPERIMENTS)}"
+    message = f"Unknown experiment 'stairs'; known: {', '.join([*registry.EXPERIMENTS, *registry.SWEEPS])}"
     with pytest.raises(ValueError, match=message):
-        registry.make_results("stairs")
-    with pytest.raises(ValueError, match=f"known: {', '.join(sorted(registry.EXPERIMENTS))}"):
+        registry.make_results("stairs", tmp_path)
+    with pytest.raises(ValueError, match="Unknown experiment 'stairs'; known: .*opponent"):
         experiments.stored_results("stairs")
     monkeypatch.setattr(sys, "argv", ["cvae_lib", "results", "stairs"])
     with pytest.raises(SystemExit, match="2"):

@@ -8,7 +8,7 @@
 import argparse
 from pathlib import Path
 
-from cvae_lib.course.experiments.registry import EXPERIMENTS, make_results
+from cvae_lib.course.experiments.registry import EXPERIMENTS, SWEEPS, make_results
 from cvae_lib.course.export import EXPORTED, export
 from cvae_lib.course.recipes import RECIPES, make_weights
 from cvae_lib.data import DataError
@@ -19,11 +19,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m cvae_lib.course", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    known = [*EXPERIMENTS, *SWEEPS]
     commands = parser.add_subparsers(dest="command", required=True)
     weights = commands.add_parser("weights", help="train recipes and store their weights")
     weights.add_argument("names", nargs="*", metavar="NAME", help=f"known: {', '.join(RECIPES)}")
     results = commands.add_parser("results", help="run experiments and store their results")
-    results.add_argument("names", nargs="*", metavar="NAME", help=f"known: {', '.join(EXPERIMENTS)}")
+    results.add_argument("names", nargs="*", metavar="NAME", help=f"known: {', '.join([*EXPERIMENTS, *SWEEPS])}")
     commands.add_parser("export", help="write what the book's pages run").add_argument("folder", type=Path)
     arguments = parser.parse_args()
     try:
@@ -31,7 +32,7 @@ def main() -> None:
             for name in EXPORTED:
                 export(name, arguments.folder)
         elif arguments.command == "results":
-            for name in arguments.names or EXPERIMENTS:
+            for name in arguments.names or known:
                 make_results(name)
         else:
             for name in arguments.names or RECIPES:

@@ -1,29 +1,68 @@
 """Every long experiment by its name."""
 
 from collections.abc import Callable
-from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
 
-from cvae_lib.course.experiments import RESULTS, store_results
+from cvae_lib.course.experiments import RESULTS, Row, run_missing, store_results
 from cvae_lib.course.experiments.attacks import opponent
-from cvae_lib.course.experiments.few_labels import few_labels
-from cvae_lib.course.experiments.ladder import ladder
+from cvae_lib.course.experiments.collapse import BETAS, TREATMENTS, treatment, with_beta
+from cvae_lib.course.experiments.few_labels import (
+    CHOSEN_AT,
+    DROPOUT,
+    EVERYTHING,
+    NETWORKS,
+    WEIGHT_DECAY,
+    few_labels,
+    try_regularisation,
+)
+from cvae_lib.course.experiments.ladder import LADDER, climb
 from cvae_lib.model import check_known
 
-EXPERIMENTS: dict[str, Callable[[], dict[str, Any]]] = {
-    "ladder": ladder,
-    "few-labels": few_labels,
+EXPERIMENTS: dict[str, Callable[[], Row]] = {
     "opponent": opponent,
-    "few-labels-5000-steps": partial(few_labels, labels_per_class=(10, 100, 1000), steps=5000),
 }
+"""Experiments that return all of their results at once, by name."""
+
+_SIZES = (10, 100, 300, 1000, EVERYTHING)
+_FEW_LABELS = [
+    *product(("generative", "discriminative"), (10, 30, 100, 300, 1000, 5000), (1000,), range(5)),
+    *product(("generative", "discriminative"), (10, 100, 1000), (5000,), range(5)),
+    *product(("logistic regression", "nearest neighbour"), _SIZES, (1000,), range(5)),
+    *product(("regularised",), (10, 100, 1000), (5000,), range(5)),
+    *product(("generative", "regularised"), (10, 100, 1000), (15_000,), range(5)),
+    *product(("convolutional",), (10, 100, 1000), (5000,), range(5)),
+    *product(("generative", "regularised", "convolutional"), (300,), (5000,), range(5)),
+    *product(("regularised", "convolutional"), (EVERYTHING,), (15_000,), range(5)),
+]
+
+SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
+    "ladder": ([{"rung": name} for name in LADDER], climb),
+    "collapse": ([{"name": name, "seed": seed} for seed in range(3) for name in TREATMENTS], treatment),
+    "few-labels-choice": (
+        [
+            {"network": network, "per_class": per_class, "dropout": dropout, "weight_decay": weight_decay}
+            for network, per_class, dropout, weight_decay in product(NETWORKS, CHOSEN_AT, DROPOUT, WEIGHT_DECAY)
+        ],
+        try_regularisation,
+    ),
+    "few-labels": (
+        [dict(zip(("kind", "per_class", "steps", "draw"), row, strict=True)) for row in _FEW_LABELS],
+        few_labels,
+    ),
+    "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
+}
+"""Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
 
 
 def make_results(name: str, folder: Path = RESULTS) -> None:
-    """Run an experiment by its name, and store what it returns.
+    """Run an experiment by its name, and store what it finds; of a sweep only the runs that are not stored yet.
 
     Raises:
         ValueError: there is no experiment of that name.
     """
-    check_known("experiment", name, EXPERIMENTS)
-    store_results(name, EXPERIMENTS[name](), folder)
+    check_known("experiment", name, [*EXPERIMENTS, *SWEEPS])
+    if name in SWEEPS:
+        run_missing(name, *SWEEPS[name], folder)
+    else:
+        store_results(name, EXPERIMENTS[name](), folder)
