@@ -225,7 +225,7 @@ def test_an_unknown_experiment_lists_the_known_ones(tmp_path, monkeypatch, capsy
     message = f"Unknown experiment 'stairs'; known: {', '.join([*registry.EXPERIMENTS, *registry.SWEEPS])}"
     with pytest.raises(ValueError, match=message):
         registry.make_results("stairs", tmp_path)
-    with pytest.raises(ValueError, match="Unknown experiment 'stairs'; known: .*opponent"):
+    with pytest.raises(ValueError, match=r"Unknown experiment 'stairs'; known: .*opponent"):
         experiments.stored_results("stairs")
     monkeypatch.setattr(sys, "argv", ["cvae_lib", "results", "stairs"])
     with pytest.raises(SystemExit, match="2"):
