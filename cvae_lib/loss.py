@@ -15,6 +15,9 @@ class ElboTerms(NamedTuple):
 
         loss = reconstruction + kl = -ELBO
 
+    With the Bernoulli likelihood, the loss of a grey image is the expected -ELBO of that image binarised at random,
+    and so an upper bound on its expected -log p.
+
     reconstruction: E_q[-log p(x | z, y)], also called distortion; summed over pixels.
     kl: KL(q(z | x, y) || p(z)), also called rate; summed over latent dimensions.
 
@@ -126,7 +129,7 @@ def elbo_terms(
 
     Returns:
         Reconstruction and KL, each with the shape of x[..., 0] and y broadcast. With the Bernoulli likelihood
-        on grey pixels the reconstruction is a cross-entropy, not minus the log of a density.
+        on grey pixels the reconstruction is a cross-entropy, not minus the log of a density; see `ElboTerms`.
 
     Raises:
         ValueError: num_samples is below 1, or x or y does not fit the model.

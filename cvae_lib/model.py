@@ -72,7 +72,8 @@ class Decoder(nn.Module):
     """The likelihood of an image given a code, independent for each pixel.
 
     bernoulli: p(x_i = 1 | z, y) = sigmoid(logit_i). On grey pixels its `log_prob` is minus the
-        cross-entropy, a pseudo-likelihood: it is not the log of a density on [0, 1].
+        cross-entropy, a pseudo-likelihood: not the log of a density on [0, 1], but the expected log-probability
+        of the image binarised at random.
     continuous_bernoulli: a density on [0, 1]; its mean is not sigmoid(logit) (Loaiza-Ganem &
         Cunningham, "The continuous Bernoulli", 2019).
     gaussian: N(sigmoid(logit_i), sigma_G^2), sigma_G fixed, or one learned number for all pixels. At its optimum

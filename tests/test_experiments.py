@@ -11,7 +11,7 @@ from cvae_lib import CVAE, ImageSet, load
 from cvae_lib.classifier import scores_by_draws
 from cvae_lib.course import RECIPES, Recipe, experiments
 from cvae_lib.course.__main__ import main
-from cvae_lib.course.experiments import attacks, discriminative, few_labels, ladder, registry
+from cvae_lib.course.experiments import attacks, collapse, discriminative, few_labels, ladder, registry
 from cvae_lib.course.recipes import data_of, train_recipe
 
 STORED = {file.stem for file in experiments.RESULTS.glob("*.json")} - {"ladder", "few-labels"}
@@ -108,6 +108,33 @@ def test_the_regularisation_is_the_best_one_on_validation_images(monkeypatch):
     assert few_labels.chosen("fully connected", 30) == ((0.2, 0.5), 0.0)
     assert few_labels.chosen("fully connected", 300) == ((0.2, 0.5), 0.05)
     assert few_labels.chosen("convolutional", 2) == ((0.0, 0.0), 0.05)
+
+
+def test_initial_weights_that_keep_the_signal_have_variance_two_over_n():
+    """He and others (2015): what passes through ReLU keeps its size; PyTorch's own weights have 1 / (3 n)."""
+    torch.manual_seed(0)
+    model = CVAE(784, collapse.DEEP, 8)
+    hidden = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer.out_features == 200]
+    assert len(hidden) == 8
+    before = [layer.weight.var().item() * layer.in_features for layer in hidden]
+    assert before == pytest.approx([1 / 3] * 8, rel=0.1)
+    collapse.keep_the_signal(model)
+    after = [layer.weight.var().item() * layer.in_features for layer in hidden]
+    assert after == pytest.approx([2] * 8, rel=0.1)
+
+
+def test_a_network_is_looked_at_after_every_epoch_and_what_is_done_to_it_ends_when_asked():
+    settings = {"dataset": "digits", "seed": 0, "hidden_sizes": (16,)}
+    both = collapse.train_and_watch(**settings, epochs=4, free_bits=3.0, until=2)
+    alone = collapse.train_and_watch(**settings, epochs=2, free_bits=3.0)
+    never = collapse.train_and_watch(**settings, epochs=2)
+    for name in ("reconstruction", "kl", "active", "above_a_tenth"):
+        assert len(both[name]) == 4
+        assert both[name][:2] == pytest.approx(alone[name], rel=1e-3)  # the second look has other draws
+    assert never["kl"] != alone["kl"]
+    kept = collapse.train_and_watch(**settings, epochs=4, free_bits=3.0)
+    assert kept["kl"][:2] == both["kl"][:2]
+    assert kept["kl"][2:] != both["kl"][2:]
 
 
 def test_a_sweep_that_was_cut_off_goes_on_where_it_stopped(tmp_path):

@@ -83,6 +83,36 @@ def test_loss_is_the_sum_of_both_terms_and_minus_the_elbo(x):
     assert torch.equal(elbo(model, x, noise=noise), -terms.loss)
 
 
+def test_the_loss_of_a_grey_image_is_the_expected_loss_of_its_throws_and_bounds_their_log_p(x):
+    """(5.4) with the KL term: all 64 black and white images written out, log p(b) by a sum over a fine grid.
+
+    No model gets below the entropy of the throws: the floor and what a throw tells about its image.
+    """
+    model, noise = spread_out(latent_dim=1), torch.randn(500, 5, 1, dtype=torch.float64)
+    throws = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 6)  # (64, 6)
+    chance = (throws * x[:, None] + (1 - throws) * (1 - x[:, None])).prod(-1)  # of a throw, by image
+    z, step = np.linspace(-10, 10, 4001, retstep=True)
+    with torch.no_grad():
+        _, kl = terms = elbo_terms(model, x, noise=noise)
+        q = model.encode(x)
+        decoded = model.decode(q.loc + q.scale * noise)  # codes from the grey images
+        by_throw = -torch.stack([decoded.log_prob(b).sum(-1).mean(0) for b in throws], 1)
+        mean = model.decode(torch.from_numpy(z)[:, None, None]).mean.numpy()
+    expected = (chance * by_throw).sum(1) + kl
+    torch.testing.assert_close(terms.loss, expected)
+
+    b = throws.numpy()
+    log_joint = np.log(b * mean + (1 - b) * (1 - mean)).sum(-1) + stats.norm.logpdf(z)[:, None]
+    log_p = np.log(np.exp(log_joint).sum(0) * step)
+    assert (chance.numpy() @ -log_p < terms.loss.numpy()).all()
+
+    entropy = stats.entropy(chance.mean(0).numpy())
+    floor = np.mean([stats.entropy(row) for row in chance.numpy()])
+    told = np.mean([stats.entropy(row, chance.mean(0).numpy()) for row in chance.numpy()])
+    assert entropy == pytest.approx(floor + told)
+    assert entropy < (chance.numpy() @ -log_p).mean() < terms.loss.mean()
+
+
 def test_every_image_under_every_label_has_a_value_of_its_own(x):
     model = spread_out(3)
     noise = torch.randn(2, 5, 3, 2, dtype=torch.float64)
