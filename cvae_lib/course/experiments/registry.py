@@ -16,6 +16,7 @@ from cvae_lib.course.experiments.few_labels import (
     few_labels,
     try_regularisation,
 )
+from cvae_lib.course.experiments.gradients import LATENT_DIMS, noise_in_training
 from cvae_lib.course.experiments.ladder import LADDER, climb
 from cvae_lib.model import check_known
 
@@ -49,6 +50,10 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
     "few-labels": (
         [dict(zip(("kind", "per_class", "steps", "draw"), row, strict=True)) for row in _FEW_LABELS],
         few_labels,
+    ),
+    "gradient-noise": (
+        [{"latent_dim": latent_dim, "seed": 0} for latent_dim in LATENT_DIMS],
+        noise_in_training,
     ),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
