@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cvae_lib import CVAE, ImageSet, load
-from cvae_lib.classifier import scores_by_draws
+from cvae_lib.scores import scores_by_draws
 from cvae_lib.course import RECIPES, Recipe, experiments
 from cvae_lib.course.__main__ import main
 from cvae_lib.course.experiments import attacks, discriminative, few_labels, ladder, registry

@@ -25,7 +25,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from cvae_lib import CVAE, GenerativeClassifier, dataset_name, elbo, load
 from cvae_lib.course.export import EXPORTED, NUM_CODES, base64_halves, export, network
-from cvae_lib.model import WEIGHTS
+from cvae_lib.pretrained import WEIGHTS
 from cvae_lib.networks import MLP
 
 EXPLORER = ROOT / "book" / "_static" / "explorer"

@@ -187,10 +187,10 @@ def test_the_best_shared_sigma_is_the_root_mean_squared_error_over_posterior_dra
     losses = []
     for factor in (1.0, 0.9, 1.1):
         with torch.no_grad():
-            model.decoder.log_sigma_G.fill_(math.log(factor * rms))
+            model.decoder.likelihood.log_sigma_G.fill_(math.log(factor * rms))
         loss = elbo_terms(model, x, noise=noise).loss.mean()
         losses.append(loss.item())
-        (gradient,) = torch.autograd.grad(loss, model.decoder.log_sigma_G)
+        (gradient,) = torch.autograd.grad(loss, model.decoder.likelihood.log_sigma_G)
         assert abs(gradient) < 1e-9 if factor == 1 else abs(gradient) > 0.5
     assert losses[0] < min(losses[1:])
 

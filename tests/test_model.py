@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.training import ConcatNetwork
 from cvae_lib import CVAE, ImageSet, elbo_terms, fit, pretrained_names
-from cvae_lib.model import LIKELIHOODS, Decoder
+from cvae_lib.likelihoods import LIKELIHOODS
+from cvae_lib.model import Decoder
 
 
 def small(num_labels: int = 0, **kwargs) -> CVAE:

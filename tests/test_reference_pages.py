@@ -18,7 +18,7 @@ import cvae_lib
 from cvae_lib import dataset_name, load, plot, pretrained_names
 from cvae_lib.course import RECIPES
 from cvae_lib.data import KMNIST_FILES, MNIST_FILES
-from cvae_lib.model import WEIGHTS
+from cvae_lib.pretrained import WEIGHTS
 
 sys.path.append(str(ROOT / "book" / "_ext"))
 import equations

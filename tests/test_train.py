@@ -26,7 +26,7 @@ from cvae_lib import (
 )
 from cvae_lib.course import RECIPES, Recipe, recipes
 from cvae_lib.course.__main__ import main
-from cvae_lib.model import LIKELIHOODS
+from cvae_lib.likelihoods import LIKELIHOODS
 
 
 def noise(n: int = 70, pixels: int = 16) -> ImageSet:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+from cvae_lib.checks import check_known
 from cvae_lib.course.experiments import RESULTS, Row, run_missing, store_results
 from cvae_lib.course.experiments.attacks import opponent
 from cvae_lib.course.experiments.collapse import BETAS, TREATMENTS, treatment, with_beta
@@ -17,7 +18,6 @@ from cvae_lib.course.experiments.few_labels import (
     try_regularisation,
 )
 from cvae_lib.course.experiments.ladder import LADDER, climb
-from cvae_lib.model import check_known
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
     "opponent": opponent,
