@@ -85,15 +85,15 @@ class PosteriorDraws(NamedTuple):
 
 
 BOUNDS: dict[str, Callable[[PosteriorDraws], Tensor]] = {
+    "reconstruction": lambda draws: -draws.terms.reconstruction,
     "elbo": lambda draws: -draws.terms.loss,
     "importance_weighted": lambda draws: draws.bound,
-    "reconstruction": lambda draws: -draws.terms.reconstruction,
 }
 """What may stand for log p(x | y), from the draws, by name.
 
+reconstruction: E_q[log p(x | z, y)] without the KL; bounds nothing, and may exceed log p(x | y).
 elbo: E_q[log p(x | z, y)] - KL(q(z | x, y) || p(z)), with the closed-form KL; a lower bound in expectation.
 importance_weighted: log of the mean of K importance weights; a lower bound in expectation, tighter with K.
-reconstruction: E_q[log p(x | z, y)] without the KL; bounds nothing, and may exceed log p(x | y).
 """
 
 
