@@ -65,6 +65,50 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     log = {"recipe": asdict(recipe), "data": [str(train), str(test)], "machine": machine(runs[0].model.device)}
     log |= evaluate_runs(recipe, runs, CVAE.from_pretrained(folder / name), test, grey)
     (folder / name / "training.json").write_text(json.dumps(log, indent=1) + "\n")
+    (folder / name / "README.md").write_text(card(name, log))
+
+
+def card(name: str, log: dict[str, Any]) -> str:
+    """The model card of stored weights, from their log: what they are, their data, their figures, their licence."""
+    recipe, shipped = log["recipe"], next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
+    last = shipped["epochs"][-1]
+    figures = {
+        "training loss, running average over the last epoch": f"{last['loss']:.2f} nats an image",
+        f"loss on {log['data'][1]}, as stored": f"{log['stored_weights_test_loss']:.2f} nats an image",
+    }
+    if "stored_weights_test_log_likelihood" in log:
+        bound = log["stored_weights_test_log_likelihood"]
+        figures[f"importance-weighted bound on log p(x), K = {bound['num_samples']:,}"] = (
+            f"{bound['mean']:.2f} nats, standard error over images {bound['standard_error']:.2f}"
+        )
+    for bound, values in shipped.get("accuracy", {}).items():
+        K, value = list(values.items())[-1]
+        figures[f"accuracy as a classifier by {bound.replace('_', ' ')}, K = {K}"] = f"{100 * value:.2f} %"
+    lines = [f"| {what} | {figure} |" for what, figure in figures.items()]
+    model = json.dumps(recipe["model"])
+    return f"""---
+license: mit
+library_name: cvae-lib
+tags: [vae, cvae, mnist]
+---
+
+# {name}
+
+A {"conditional " if recipe["model"].get("num_labels") else ""}variational autoencoder of the course "Variational autoencoders, from the bound to the
+classifier". Load it by `CVAE.from_pretrained("{name}")`.
+
+- Trained on: {log["data"][0]}. Digits only: any other image is a stranger to it.
+- Model: `{model}`
+- Training: `{json.dumps(recipe["fit"])}`, seed {log["shipped_seed"]} of {len(log["runs"])}, on {log["machine"]}.
+- The log of every epoch and seed is in `training.json`.
+- Licence of the weights: MIT.
+
+| figure | value |
+|---|---|
+{chr(10).join(lines)}
+
+Nats of grey and of binarised images are two scales.
+"""
 
 
 def train_runs(recipe: Recipe, train: ImageSet, test: ImageSet) -> list[Run]:
