@@ -73,7 +73,7 @@ def card(name: str, log: dict[str, Any]) -> str:
     recipe, shipped = log["recipe"], next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
     last = shipped["epochs"][-1]
     figures = {
-        "training loss, running average over the last epoch": f"{last['loss']:.2f} nats an image",
+        "training loss, running average over the last epoch, on images as they were transformed": f"{last['loss']:.2f} nats an image",
         f"loss on {log['data'][1]}, as stored": f"{log['stored_weights_test_loss']:.2f} nats an image",
     }
     if "stored_weights_test_log_likelihood" in log:
@@ -86,6 +86,7 @@ def card(name: str, log: dict[str, Any]) -> str:
         figures[f"accuracy as a classifier by {bound.replace('_', ' ')}, K = {K}"] = f"{100 * value:.2f} %"
     lines = [f"| {what} | {figure} |" for what, figure in figures.items()]
     model = json.dumps(recipe["model"])
+    kind = "conditional variational autoencoder" if recipe["model"].get("num_labels") else "variational autoencoder"
     return f"""---
 license: mit
 library_name: cvae-lib
@@ -94,8 +95,7 @@ tags: [vae, cvae, mnist]
 
 # {name}
 
-A {"conditional " if recipe["model"].get("num_labels") else ""}variational autoencoder of the course "Variational autoencoders, from the bound to the
-classifier". Load it by `CVAE.from_pretrained("{name}")`.
+A {kind} of the course "Variational autoencoders, from the bound to the classifier". Load it by `CVAE.from_pretrained("{name}")`.
 
 - Trained on: {log["data"][0]}. Digits only: any other image is a stranger to it.
 - Model: `{model}`
