@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cvae_lib.data import DataError, dataset_name, load
+from cvae_lib.course import dataset_name
+from cvae_lib.data import DataError, load
 
 ROOT = Path(__file__).parents[1]
 
