@@ -56,7 +56,7 @@ lock:  ## pin every package again (needs uv)
 	rm all.tmp
 
 repository:  ## name the repository everywhere: make repository URL=https://github.com/you/cvae-course
-	$(PYTHON) tests/repository.py $(URL)
+	$(PYTHON) book/_tools/repository.py $(URL)
 
 clean:  ## remove what was built and installed
 	rm -rf .venv _build

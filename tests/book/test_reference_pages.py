@@ -4,29 +4,20 @@ import hashlib
 import inspect
 import json
 import re
-import sys
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
+import equations
 import numpy as np
 import pytest
-from book_fixture import ROOT, Book, _built_book, pages  # noqa: F401  (the fixture built_book)
 from bs4 import BeautifulSoup, Tag
+from built import ROOT, Book, pages, parsed
 
 import cvae_lib
-from cvae_lib import dataset_name, load, plot, pretrained_names
-from cvae_lib.course import RECIPES
+from cvae_lib import load, plot, pretrained_names
+from cvae_lib.course import RECIPES, dataset_name
 from cvae_lib.data import KMNIST_FILES, MNIST_FILES
 from cvae_lib.pretrained import WEIGHTS
-
-sys.path.append(str(ROOT / "book" / "_ext"))
-import equations
-
-
-@cache
-def parsed(page: Path) -> BeautifulSoup:
-    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
 
 
 def words(said: str) -> str:

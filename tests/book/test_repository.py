@@ -53,7 +53,7 @@ def test_ci_runs_in_the_repository_that_is_named() -> None:
 def checkout(tmp_path: Path) -> Path:
     """A copy of what git tracks, with links to repositories that are not ours."""
     owner, name = parse(repository())
-    for path in [*text_files(), Path(__file__), ROOT / "tests" / "repository.py"]:
+    for path in [*text_files(), Path(__file__), ROOT / "book" / "_tools" / "repository.py"]:
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
@@ -68,7 +68,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def rename(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "tests/repository.py", *arguments]
+    command = [sys.executable, "book/_tools/repository.py", *arguments]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
 
 

@@ -1,4 +1,4 @@
-"""Give the course another address: python tests/repository.py https://github.com/OWNER/REPO
+"""Give the course another address: python book/_tools/repository.py https://github.com/OWNER/REPO
 
 The address of the repository stands in `pyproject.toml`. This writes the new one there and wherever the old one is
 quoted: in Colab links, badges, `pip install git+https://...`, and the address of the published book.
@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"https://github\.com/([A-Za-z0-9_-]+)/([A-Za-z0-9._-]+)")
 
 

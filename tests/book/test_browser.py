@@ -1,76 +1,11 @@
 """Every page of the built book, opened in a real browser: quiet, self-contained, readable on a phone, accessible."""
 
-import functools
-import os
-import shutil
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from book_fixture import Book, _built_book, pages  # noqa: F401  (the fixture built_book)
-from playwright.sync_api import Browser, Page, sync_playwright
+from built import AXE, COLOURS, DESK, PHONE, Book, opened, pages, sideways
+from playwright.sync_api import Browser, Page
 
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 PAGES = [*pages(), "genindex.html", "search.html"]
-PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
-# Over file:// axe would try to fetch the style sheets again, which browsers forbid there.
-AXE = {"preload": False, "rules": {"label-content-name-mismatch": {"enabled": True}}}
-COLOURS = {"preload": False, "runOnly": ["color-contrast"]}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        reason = "no chromium on this machine: the pages were not opened in a browser"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def served(built_book: Book) -> Iterator[str]:
-    """The address at which the book is served over http."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(built_book.html)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-
-
-def opened(browser: Browser, address: str, home: str, viewport: dict[str, int]) -> tuple[Page, list[str]]:
-    """A page with its formulas typeset, and a list of what it complains about or asks other hosts for."""
-    page = browser.new_page(viewport=viewport, color_scheme="light")
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    page.on("console", lambda line: line.type == "error" and complaints.append(f"console: {line.text}"))
-    page.on(
-        "request",
-        lambda request: (
-            request.url.startswith((home, "data:", "blob:")) or complaints.append(f"asks for {request.url}")
-        ),
-    )
-    page.goto(address)
-    page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
-    return page, complaints
-
-
-def sideways(page: Page) -> int:
-    """How many pixels the page, not a box in it, can be scrolled sideways."""
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def untypeset(page: Page) -> list[str]:
