@@ -1,23 +1,34 @@
 """A conditional VAE in which everything is known in closed form, for tests of bounds."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from cvae_lib import CVAE
+from cvae_lib import CVAE, Decoder
+from cvae_lib.likelihoods import Likelihood
 from cvae_lib.networks import MLP
 
 
-class AffineDecoder(nn.Module):
-    """p(x | z, y) = N(W z + b_y, s^2 I): `Decoder` without the sigmoid."""
+class AffineLikelihood(Likelihood):
+    """N(logit, s^2): `GaussianLikelihood` without the sigmoid."""
 
-    def __init__(self, latent_dim: int, pixels: int, num_labels: int, s: float) -> None:
+    low, high = -torch.inf, torch.inf
+
+    def __init__(self, s: float) -> None:
         super().__init__()
-        self.body, self.s = MLP((latent_dim, pixels), num_labels), s
+        self.s = s
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Normal:
-        """Codes (..., latent_dim) and labels (...) to p(x | z, y)."""
-        return Normal(self.body(z, y), self.s, validate_args=False)
+    def forward(self, logits: Tensor) -> Normal:
+        """Logits to p(x | z)."""
+        return Normal(logits, self.s, validate_args=False)
+
+    def slope(self, logits: Tensor) -> Tensor:
+        """b(z) = mean / s^2."""
+        return logits / self.s**2
+
+    def base(self, x: Tensor) -> Tensor:
+        """h(x) = -|x|^2 / (2 s^2)."""
+        return -(x**2).sum(-1) / (2 * self.s**2)
 
 
 class LinearGaussian(CVAE):
@@ -29,7 +40,7 @@ class LinearGaussian(CVAE):
 
     def __init__(self, latent_dim: int = 1, pixels: int = 3, num_labels: int = 2, s: float = 0.7) -> None:
         super().__init__(pixels, (), latent_dim, num_labels, likelihood="gaussian", sigma_G=s)
-        self.decoder = AffineDecoder(latent_dim, pixels, num_labels, s)
+        self.decoder = Decoder(MLP((latent_dim, pixels), num_labels), AffineLikelihood(s))
         self.s = s
         self.double().requires_grad_(True)
         generator = torch.Generator().manual_seed(0)

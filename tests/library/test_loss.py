@@ -8,18 +8,9 @@ import torch
 from scipy import stats
 from torch.distributions import Normal
 from torch.nn import functional as F
+from toys import spread_out
 
-from cvae_lib import CVAE, elbo, elbo_terms, importance_weighted_bound, posterior_draws
-
-
-def spread_out(num_labels: int = 0, latent_dim: int = 2, **kwargs) -> CVAE:
-    """A float64 model of 6 pixels nobody trained, its posteriors far from the prior and different for each image."""
-    torch.manual_seed(0)
-    model = CVAE(6, (8,), latent_dim, num_labels, **kwargs).double()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(3)
-    return model
+from cvae_lib import elbo, elbo_terms, importance_weighted_bound, posterior_draws
 
 
 @pytest.fixture
@@ -173,26 +164,6 @@ def test_the_effective_sample_size_counts_the_draws_that_matter(x):
     torch.testing.assert_close(alike.effective_sample_size, torch.full((5,), 7.0).double())
     alike.log_likelihood[3] = 0.0
     torch.testing.assert_close(alike.effective_sample_size, torch.ones(5).double())
-
-
-# Learned width of the Gaussian ----------------------------------------------------------------------------------------
-
-
-def test_the_best_shared_sigma_is_the_root_mean_squared_error_over_posterior_draws():
-    """(5.2): there the loss is stationary in log sigma_G and curves upwards, for any decoder and any data."""
-    model = spread_out(likelihood="gaussian", learn_sigma_G=True)
-    x, noise = torch.randn(5, 6, dtype=torch.float64), torch.randn(9, 5, 2, dtype=torch.float64)
-    mean = model.decode(posterior_draws(model, x, noise=noise).z).mean
-    rms = (x - mean).square().mean().sqrt().item()
-    losses = []
-    for factor in (1.0, 0.9, 1.1):
-        with torch.no_grad():
-            model.decoder.likelihood.log_sigma_G.fill_(math.log(factor * rms))
-        loss = elbo_terms(model, x, noise=noise).loss.mean()
-        losses.append(loss.item())
-        (gradient,) = torch.autograd.grad(loss, model.decoder.likelihood.log_sigma_G)
-        assert abs(gradient) < 1e-9 if factor == 1 else abs(gradient) > 0.5
-    assert losses[0] < min(losses[1:])
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
