@@ -46,11 +46,11 @@ class Callback:
 
 
 def notify(watchers: Iterable[Callback], event: str, training: Training) -> None:
-    """Tell all of them: "on_start", "on_step" or "on_epoch"."""
-    if event != "on_step":
-        training.model.eval()
+    """Tell all of them: "on_start", "on_step" or "on_epoch"; each finds the model in its mode, and training goes on."""
     for watcher in watchers:
+        training.model.train(event == "on_step")
         getattr(watcher, event)(training)
+    training.model.train()
 
 
 class Epoch(NamedTuple):

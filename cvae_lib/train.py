@@ -193,7 +193,6 @@ def fit(
     notify(watchers, "on_start", Training(model, epochs, steps, learning_rate))
     try:
         for epoch in range(1, epochs + 1):
-            model.train()
             for step, (images, labels) in enumerate(batches(x, y, batch_size, transform, generator), 1):
                 draws = train_step(model, optimizer, images, labels, epochs_done=epoch - 1 + (step - 1) / steps, **how)
                 scheduler.step()
@@ -201,4 +200,5 @@ def fit(
             notify(watchers, "on_epoch", now)
     except KeyboardInterrupt:
         print(f"Interrupted in epoch {len(history) + 1}; the history holds the {len(history)} before it.")
+    model.eval()
     return history

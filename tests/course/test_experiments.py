@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cvae_lib import CVAE, ImageSet, load
-from cvae_lib.scores import scores_by_draws
 from cvae_lib.course import RECIPES, Recipe, experiments
 from cvae_lib.course.__main__ import main
 from cvae_lib.course.experiments import attacks, discriminative, few_labels, ladder, registry
 from cvae_lib.course.recipes import data_of, train_recipe
+from cvae_lib.scores import scores_by_draws
 
 STORED = {file.stem for file in experiments.RESULTS.glob("*.json")} - {"ladder", "few-labels"}
 TINY = Recipe({"pixels": 784, "hidden_sizes": (8,), "num_labels": 10}, {"epochs": 2}, dataset="digits", split="fit")

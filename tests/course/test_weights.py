@@ -18,9 +18,9 @@ from cvae_lib import (
     load,
     pretrained_names,
 )
-from cvae_lib.scores import scores_by_draws
 from cvae_lib.course.recipes import RECIPES, data_of
 from cvae_lib.pretrained import WEIGHTS
+from cvae_lib.scores import scores_by_draws
 
 # Nats at the end of training, as the mean over the seeds: running average over the training images, and test set.
 PROMISED = {"vae-2d": (141.5, 142.5), "cvae-2d": (129.4, 130.5)}

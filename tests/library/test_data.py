@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torchvision.datasets import mnist as mnist_of_torchvision
+from toys import noise
 
-from cvae_lib import DataError, ImageSet, data, dataset_name, load
+from cvae_lib import DataError, ImageSet, data, load
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -15,14 +17,6 @@ FILES = {
 }
 SIZES = {"digits": {"train": 1_500, "test": 297, "fit": 1_250, "validation": 250}}
 SIZES["mnist"] = {"train": 60_000, "test": 10_000, "fit": 50_000, "validation": 10_000}
-
-
-@pytest.fixture
-def mnist() -> Path:
-    """The folder of the MNIST files, where the run has them."""
-    if dataset_name() != "mnist":
-        pytest.skip("this run has no MNIST")
-    return data.data_folder() / "MNIST" / "raw"
 
 
 @pytest.fixture(params=["mnist", "digits"])
@@ -46,7 +40,7 @@ def no_network(monkeypatch) -> list:
             raise OSError("no route to host")
 
     for name in ("MNIST", "KMNIST"):
-        monkeypatch.setattr(data, name, type(name, (Unreachable,), {}))
+        monkeypatch.setattr(mnist_of_torchvision, name, type(name, (Unreachable,), {}))
     return attempts
 
 
@@ -113,7 +107,17 @@ def test_an_image_set_unpacks_and_says_what_it_is():
     assert (x.shape, y.shape, len(images), str(images)) == ((1_500, 4), (1_500,), 1_500, "noise, 1,500 images")
 
 
-@pytest.mark.parametrize(("images", "labels"), [((3, 4, 4), (3,)), ((3, 16), (4,)), ((3, 16), (3, 1)), ((0, 16), (0,))])
+@pytest.mark.parametrize("shape", [(16,), (4, 4), (1, 4, 4), (2, 2, 4)])
+def test_images_of_any_shape_are_flattened_at_the_door(shape):
+    """Pixel by pixel in reading order, channel after channel."""
+    x = torch.rand(5, *shape)
+    images = ImageSet(x, torch.arange(5), "shapes").images
+    assert images.shape == (5, 16)
+    for index in range(5):
+        assert images[index].tolist() == x[index].flatten().tolist()
+
+
+@pytest.mark.parametrize(("images", "labels"), [((16,), (16,)), ((3, 16), (4,)), ((3, 16), (3, 1)), ((0, 16), (0,))])
 def test_an_image_set_needs_flat_images_each_with_a_label(images, labels):
     with pytest.raises(
         ValueError, match=r"needs images of shape \(N, pixels\) and labels of shape \(N,\), N at least 1"
@@ -121,28 +125,28 @@ def test_an_image_set_needs_flat_images_each_with_a_label(images, labels):
         ImageSet(torch.zeros(images), torch.zeros(labels), "odd")
 
 
+def test_binarised_images_are_drawn_once_with_the_grey_value_as_probability():
+    grey = noise(4_000)
+    binary = grey.binarised()
+    assert str(binary) == "noise binarised at random, 4,000 images"
+    assert set(binary.images.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(binary.images, grey.binarised().images)
+    assert not torch.equal(binary.images, grey.binarised(1).images)
+    dark, bright = (binary.images[chosen].mean().item() for chosen in (grey.images < 0.1, grey.images > 0.9))
+    assert dark == pytest.approx(0.05, abs=0.01)
+    assert bright == pytest.approx(0.95, abs=0.01)
+
+
 # Which data set, which split, which folder -----------------------------------------------------------------------
 
 
-def test_unknown_names_list_the_known_ones(monkeypatch):
+def test_unknown_names_list_the_known_ones():
     with pytest.raises(ValueError, match="Unknown data set 'cifar'; known: mnist, digits, kmnist"):
         load("cifar", "train")
     with pytest.raises(ValueError, match="only the split 'test' is used; got 'train'"):
         load("kmnist", "train")
     with pytest.raises(ValueError, match="Unknown split 'valid'; known: train, test, fit, validation"):
         load("digits", "valid")
-    for name in ("cifar", "kmnist"):
-        monkeypatch.setenv("CVAE_DATASET", name)
-        with pytest.raises(ValueError, match=f"CVAE_DATASET is '{name}'; known data sets: mnist, digits"):
-            dataset_name()
-
-
-@pytest.mark.parametrize(("chosen", "name"), [(None, "mnist"), ("mnist", "mnist"), ("digits", "digits")])
-def test_the_environment_chooses_the_data_set(monkeypatch, chosen, name):
-    monkeypatch.delenv("CVAE_DATASET", raising=False)
-    if chosen:
-        monkeypatch.setenv("CVAE_DATASET", chosen)
-    assert dataset_name() == name
 
 
 @pytest.mark.parametrize(
