@@ -8,11 +8,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 from torch import Tensor
 
 from cvae_lib.checks import check_known
-from cvae_lib.data import ImageSet, flat
+from cvae_lib.data import ImageSet, as_array
 from cvae_lib.loss import BOUNDS
 from cvae_lib.model import CVAE
 from cvae_lib.quadrature import log_likelihood_by_quadrature
@@ -82,7 +82,7 @@ class GenerativeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         Raises:
             ValueError: X or y is no such thing, or the model has another number of labels.
         """
-        x, y = validate_data(self, _array(X), y, dtype=np.float32, ensure_non_negative=True)
+        x, y = validate_data(self, as_array(X), y, dtype=np.float32)
         check_classification_targets(y)
         self._classes, labels = np.unique(y, return_inverse=True)
         if self.model is not None:
@@ -92,6 +92,7 @@ class GenerativeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         elif len(self._classes) < 2:
             raise ValueError(f"A classifier needs at least 2 classes; y has only one class, {self._classes[0]}.")
         else:
+            check_non_negative(x, "GenerativeClassifier.fit")
             self._largest = max(1.0, x.max())
             data = ImageSet(torch.from_numpy(x / self._largest), torch.from_numpy(labels), "the images given to fit")
             with torch.random.fork_rng(devices=[]):
@@ -144,7 +145,7 @@ class GenerativeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         """
         check_known("bound", self.bound, [*BOUNDS, "quadrature"])
         model = self.model_.eval()
-        array = validate_data(self, _array(X), dtype=np.float32, reset=False)
+        array = validate_data(self, as_array(X), dtype=np.float32, reset=False)
         x = torch.from_numpy(array / getattr(self, "_largest", 1)).to(model.device)
         if self.bound == "quadrature":
             return log_likelihood_by_quadrature(model, x[:, None], torch.arange(model.num_labels, device=x.device))
@@ -169,7 +170,3 @@ class GenerativeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         Equations: (9.2)
         """
         return self.classes_[self.predict_log_proba(X).argmax(-1)]  # type: ignore[no-any-return]
-
-
-def _array(X: ArrayLike | Tensor) -> Any:
-    return flat(X.detach().cpu().numpy() if isinstance(X, Tensor) else X)

@@ -35,7 +35,12 @@ class DataError(RuntimeError):
 
 def flat(images: Any) -> Any:
     """Images (N, height, width) or (N, channels, height, width) as (N, pixels); other things as they are."""
-    return images.reshape(len(images), -1) if len(getattr(images, "shape", ())) > 2 else images
+    return images.reshape(len(images), -1) if len(getattr(images, "shape", ())) > 2 and len(images) else images
+
+
+def as_array(images: Any) -> Any:
+    """Images as they are, but flat, and a tensor as an array; it may be on any device and need a gradient."""
+    return flat(images.detach().cpu().numpy() if isinstance(images, Tensor) else images)
 
 
 @dataclass(frozen=True)
@@ -183,12 +188,9 @@ def _download(name: str, files: dict[str, tuple[str, int]]) -> None:
 
 
 def _check_file(file: Path, sha256: str, size: int) -> None:
-    found = file.stat().st_size
-    if found != size:
+    if (found := file.stat().st_size) != size:
         raise DataError(f"{file} has {found:,} bytes, expected {size:,}. Delete it and get it again.")
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != sha256:
+    if (digest := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
         raise DataError(f"{file} has SHA-256 {digest}, expected {sha256}. Delete it and get it again.")
 
 

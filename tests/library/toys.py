@@ -1,7 +1,8 @@
-"""Models that nobody trained, and images of noise, the same on every call; what several tests measure on them."""
+"""Models that nobody trained and images of noise, the same on every call, and what several tests compute on them."""
 
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -62,3 +63,48 @@ def numbers(history) -> list:
 def mean_and_error(draws: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean over the first axis and its standard error."""
     return draws.mean(0), draws.std(0) / math.sqrt(len(draws))
+
+
+def labelled() -> CVAE:
+    """30 pixels, 3 labels, weights large enough for posteriors off the prior."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CVAE(30, (16, 8), 2, 3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2)
+    return model
+
+
+def seven_images() -> torch.Tensor:
+    """Seven grey images of 30 pixels, the first of them black and white."""
+    images = torch.rand(7, 30, generator=torch.Generator().manual_seed(1))
+    images[0] = images[0].round()
+    return images
+
+
+def one_by_one(model: CVAE, x: torch.Tensor, noise: torch.Tensor, bound: str) -> np.ndarray:
+    """A plain loop over images, labels and samples, in float64, from what the networks emit."""
+    body = [part.body.double() for part in (model.encoder, model.decoder)]
+    table = np.zeros((len(x), model.num_labels))
+    for i, image in enumerate(x.double()):
+        for label in range(model.num_labels):
+            y = torch.tensor([label])
+            mu, log_var = body[0](image[None], y)[0].chunk(2)
+            kl = 0.5 * (mu**2 + log_var.exp() - log_var - 1).sum()
+            terms = []
+            for epsilon in noise[:, i, 0].double():
+                z = mu + epsilon * (log_var / 2).exp()
+                log_p = -F.binary_cross_entropy(body[1](z[None], y)[0].sigmoid(), image, reduction="sum")
+                log_ratio = -(z**2).sum() / 2 + (epsilon**2 + log_var).sum() / 2  # log p(z) - log q(z | x, y)
+                terms.append(
+                    {"elbo": log_p - kl, "reconstruction": log_p, "importance_weighted": log_p + log_ratio}[
+                        bound
+                    ].item()
+                )
+            if bound == "importance_weighted":
+                table[i, label] = max(terms) + math.log(np.exp(np.array(terms) - max(terms)).mean())
+            else:
+                table[i, label] = np.mean(terms)
+    model.float()
+    return table
