@@ -18,11 +18,15 @@ FILES = sorted(
 ROWS = {"images", "labels"}  # the attributes of an `ImageSet` that hold one row for each image
 
 ALLOWED: dict[str, dict[str, str]] = {
+    "benchmarks/classification.py": {"test.images[:100]": "warms up; nothing is measured on them"},
     "cvae_lib/data.py": {
+        "slice(None)": "everything: the training or the test split",
+        "slice(-held_back)": "the fit split, by definition",
+        "slice(-held_back, None)": "the validation split",
         "slice(1500)": "the training split of the embedded digits, by definition",
         "slice(1500, None)": "their test split",
     },
-    "cvae_lib/course/recipes.py": {
+    "cvae_lib/course/weights.py": {
         "test.images[:recipe.snapshots]": "shown one by one in the replay of a training; nothing is averaged",
     },
     "cvae_lib/course/export.py": {
