@@ -82,12 +82,14 @@ class ContinuousBernoulli(Distribution):
     def cdf(self, value: Tensor) -> Tensor:
         """(exp(l x) - 1) / (exp(l) - 1)."""
         low = (-self._size * self._mirror(value, 1 - value)).expm1() / (-self._size).expm1()
-        return self._by_size(value + self.logits * value * (value - 1) / 2, self._mirror(low, 1 - low))
+        near_zero = value + self.logits * value * (value - 1) / 2 * (1 + self.logits * (2 * value - 1) / 6)
+        return self._by_size(near_zero, self._mirror(low, 1 - low))
 
     def icdf(self, value: Tensor) -> Tensor:
         """log(1 + u (exp(l) - 1)) / l, for u in [0, 1]."""
         low = -(self._mirror(value, 1 - value) * (-self._size).expm1()).log1p() / self._size
-        return self._by_size(value + self.logits * value * (1 - value) / 2, self._mirror(low, 1 - low))
+        near_zero = value + self.logits * value * (1 - value) / 2 * (1 + self.logits * (1 - 2 * value) / 3)
+        return self._by_size(near_zero, self._mirror(low, 1 - low)).clamp(0, 1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws, by the inverse of the distribution function."""
@@ -159,9 +161,8 @@ class GaussianLikelihood(Likelihood):
     def __init__(self, sigma_G: float = 1.0, learn_sigma_G: bool = False) -> None:
         super().__init__()
         check_positive(sigma_G=sigma_G)
-        start = torch.tensor(float(sigma_G)).log()
         self.fixed_sigma_G = sigma_G
-        self.log_sigma_G = nn.Parameter(start) if learn_sigma_G else None
+        self.log_sigma_G = nn.Parameter(torch.tensor(float(sigma_G)).log()) if learn_sigma_G else None
 
     @property
     def sigma_G(self) -> Tensor | float:
