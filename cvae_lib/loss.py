@@ -132,7 +132,7 @@ def posterior_draws(
     if noise is None:
         shape = (num_samples, *mean.shape)
         noise = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
-    elif noise.dim() != mean.dim() + 1:
+    elif noise.dim() != mean.dim() + 1 or any(1 != a != b for a, b in zip(noise.shape[1:], mean.shape, strict=True)):
         raise ValueError(
             f"noise must have shape (K, ..., latent_dim) for q of {tuple(mean.shape)}; got {tuple(noise.shape)}."
         )

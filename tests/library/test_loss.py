@@ -10,7 +10,7 @@ from torch.distributions import Normal
 from torch.nn import functional as F
 from toys import spread_out
 
-from cvae_lib import elbo, elbo_terms, importance_weighted_bound, posterior_draws
+from cvae_lib import CVAE, elbo, elbo_terms, importance_weighted_bound, loss, posterior_draws
 
 
 @pytest.fixture
@@ -166,6 +166,64 @@ def test_the_effective_sample_size_counts_the_draws_that_matter(x):
     torch.testing.assert_close(alike.effective_sample_size, torch.ones(5).double())
 
 
+@pytest.mark.parametrize("shape", [(5, 2), (2,), (4, 5, 3), (4, 6, 2), (1, 4, 5, 2), (4, 5)])
+@pytest.mark.parametrize("bound", [elbo, elbo_terms, importance_weighted_bound, posterior_draws])
+def test_noise_of_another_shape_is_refused_and_never_averaged_over_images(x, bound, shape):
+    """(5, 2) is the trap: it broadcasts, and its five images would be taken for five draws."""
+    with pytest.raises(ValueError, match=r"noise must have shape \(K, \.\.\., latent_dim\) for q of \(5, 2\); got "):
+        bound(spread_out(), x, noise=torch.zeros(shape))
+
+
+def test_noise_for_more_images_than_one_is_refused(x):
+    with pytest.raises(ValueError, match=r"for q of \(1, 2\); got \(4, 5, 2\)"):
+        elbo(spread_out(), x[:1], noise=torch.zeros(4, 5, 2))
+
+
+def test_one_noise_may_serve_all_images(x):
+    noise = torch.randn(4, 1, 2, dtype=torch.float64)
+    torch.testing.assert_close(elbo(spread_out(), x, noise=noise), elbo(spread_out(), x, noise=noise.expand(4, 5, 2)))
+
+
+def test_draws_come_from_the_generator_that_is_passed_and_else_from_torchs_own(x):
+    model = spread_out()
+    state = torch.get_rng_state()
+    first, second = (posterior_draws(model, x, generator=torch.Generator().manual_seed(1)).z for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(1)
+    assert torch.equal(posterior_draws(model, x).z, first)
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [1, 5 * 6, 3 * 5 * 6])
+def test_draws_decoded_in_parts_are_the_draws_decoded_at_once(x, chunk, monkeypatch):
+    """One draw at a time, also where one alone is more than a part; three at a time, the last part smaller."""
+    model, y = spread_out(3), torch.tensor([0, 2, 1, 1, 0])
+    noise = torch.randn(7, 5, 2, dtype=torch.float64)
+    whole = posterior_draws(model, x, y, noise=noise)
+    gradient = torch.autograd.grad(whole.bound.sum(), list(model.parameters()))
+    monkeypatch.setattr(loss, "CHUNK", chunk)
+    parts = posterior_draws(model, x, y, noise=noise)
+    torch.testing.assert_close(parts.log_likelihood, whole.log_likelihood)
+    torch.testing.assert_close(torch.autograd.grad(parts.bound.sum(), list(model.parameters())), gradient)
+
+
+@pytest.mark.parametrize(("pixels", "batch", "num_samples"), [(784, (1,), 50_000), (128**2, (2, 3), 500), (16, (), 9)])
+def test_the_memory_of_decoding_is_flat_in_the_number_of_draws(pixels, batch, num_samples, monkeypatch):
+    """No more pixels than CHUNK at a time, and all draws in the end."""
+    model, sizes = CVAE(pixels, (2,), 2), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z, y: sizes.append(z[..., 0].numel() * pixels) or decode(z, y))
+    with torch.no_grad():
+        draws = posterior_draws(model, torch.rand(*batch, pixels), num_samples=num_samples)
+    assert draws.log_likelihood.shape == (num_samples, *batch)
+    assert sum(sizes) == num_samples * math.prod(batch) * pixels
+    assert max(sizes) <= loss.CHUNK
+    assert len(sizes) <= 2 + sum(sizes) / loss.CHUNK * 1.5  # and not needlessly little
+
+
 # Reductions -----------------------------------------------------------------------------------------------------------
 
 
@@ -186,8 +244,8 @@ def test_a_wrong_reduction_is_the_right_one_with_another_beta(x, wrong, beta):
     """
     model, noise = spread_out(), torch.randn(1, 5, 2, dtype=torch.float64)
     gradients = []
-    for loss in (wrong, lambda terms: (terms.reconstruction + beta * terms.kl).mean()):
-        grads = torch.autograd.grad(loss(elbo_terms(model, x, noise=noise)), list(model.parameters()))
+    for reduced in (wrong, lambda terms: (terms.reconstruction + beta * terms.kl).mean()):
+        grads = torch.autograd.grad(reduced(elbo_terms(model, x, noise=noise)), list(model.parameters()))
         gradients.append(torch.cat([g.flatten() for g in grads]))
     one, other = gradients
     torch.testing.assert_close(one / one.norm(), other / other.norm(), rtol=1e-5, atol=1e-12)
