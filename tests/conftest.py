@@ -4,9 +4,11 @@ The fixtures here are for all tests.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
 from cvae_lib import CVAE
 from cvae_lib.course import dataset_name
@@ -46,6 +48,13 @@ def mnist() -> Path:
     if dataset_name() != "mnist":
         pytest.skip("this run has no MNIST")
     return data_folder() / "MNIST" / "raw"
+
+
+@pytest.fixture
+def close_figures() -> Iterator[None]:
+    """Leave no figure open."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

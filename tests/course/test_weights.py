@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from cvae_lib import (
     CVAE,
     ImageSet,
-    dataset_name,
     estimate_log_likelihood,
     evaluate,
     load,
     pretrained_names,
 )
+from cvae_lib.course import dataset_name
 from cvae_lib.course.recipes import RECIPES, data_of
 from cvae_lib.pretrained import WEIGHTS
 from cvae_lib.scores import scores_by_draws
@@ -53,7 +53,7 @@ def test_there_are_weights_for_every_recipe_and_none_besides():
 
 def test_a_folder_holds_weights_in_fp16_their_configuration_and_log_and_no_pickle(name):
     """Read as the format is published: eight bytes of length, then JSON with a type for each tensor, then numbers."""
-    files = {"config.json", "model.safetensors", "training.json"}
+    files = {"config.json", "model.safetensors", "training.json", "README.md"}
     files |= {"snapshots.safetensors"} if RECIPES[name].snapshots else set()
     files |= {f"seed-{seed}" for seed in RECIPES[name].seeds[1:]} if RECIPES[name].every_seed else set()
     assert {file.name for file in (WEIGHTS / name).iterdir()} == files

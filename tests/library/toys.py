@@ -108,3 +108,13 @@ def one_by_one(model: CVAE, x: torch.Tensor, noise: torch.Tensor, bound: str) ->
                 table[i, label] = np.mean(terms)
     model.float()
     return table
+
+
+def plain(values: torch.Tensor, side: int = 3) -> torch.Tensor:
+    """One image of a single grey for each value."""
+    return values[:, None].expand(-1, side * side)
+
+
+def texts(ticks) -> list[str]:
+    """What stands at the ticks of an axis."""
+    return [tick.get_text() for tick in ticks]
