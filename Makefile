@@ -9,18 +9,21 @@ BOOK_READY := .venv/book-ready
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help book test run weights results bench lint lock repository clean
+.PHONY: help book test test-fast run weights results bench lint lock repository clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## */\1	/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## */\1	/p' $(MAKEFILE_LIST) | expand -t 14
 
 book: $(BOOK_READY)  ## build the book from the committed outputs into _build/html
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	@test -f _build/html/index.html
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
-test: $(READY)  ## run every test: library, notebooks, book, browser
+test: $(READY)  ## run every test: library, course, notebooks, book, browser
 	$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## run the tests that need no training and no browser, in two minutes at most
+	$(BIN)/python -m pytest tests -m "not slow and not browser"
 
 run: $(READY)  ## execute the notebooks in place on MNIST (NOTEBOOKS=... for some)
 	$(BIN)/python notebooks/run.py $(NOTEBOOKS)
@@ -56,7 +59,7 @@ lock:  ## pin every package again (needs uv)
 	rm all.tmp
 
 repository:  ## name the repository everywhere: make repository URL=https://github.com/you/cvae-course
-	$(PYTHON) tests/repository.py $(URL)
+	$(PYTHON) book/_tools/repository.py $(URL)
 
 clean:  ## remove what was built and installed
 	rm -rf .venv _build

@@ -20,7 +20,8 @@ from torchvision import datasets
 from torchvision.transforms import ToTensor
 from training import ConcatNetwork
 
-from cvae_lib import CVAE, GenerativeClassifier, dataset_name, load
+from cvae_lib import CVAE, GenerativeClassifier, load
+from cvae_lib.course import dataset_name
 from cvae_lib.data import data_folder
 
 
@@ -80,7 +81,7 @@ def compare(images: int, rounds: int) -> None:
         seconds["image by image"].append(took * len(test) / images)
         accuracies["image by image"].append(accuracy)
         start = time.perf_counter()
-        accuracy = GenerativeClassifier(model, "reconstruction", seed=seed).score(*test)
+        accuracy = GenerativeClassifier(model, "reconstruction", random_state=seed).score(*test)
         seconds["GenerativeClassifier"].append(time.perf_counter() - start)
         accuracies["GenerativeClassifier"].append(accuracy)
 

@@ -8,8 +8,6 @@ load falls on both.
 """
 
 import argparse
-import contextlib
-import io
 import time
 from statistics import mean, median
 
@@ -20,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from cvae_lib import CVAE, dataset_name, evaluate, fit, load
+from cvae_lib import CVAE, evaluate, fit, load
+from cvae_lib.course import dataset_name
 from cvae_lib.data import data_folder
 
 BATCH_SIZE, LEARNING_RATE = 128, 1e-3
@@ -126,8 +125,8 @@ def compare(epochs: int, seeds: int, num_labels: int) -> None:
         network = ConcatNetwork(num_labels)
         model = network.to_cvae()
         seconds["DataLoader loop"] += source_loop(network, one_by_one, epochs)
-        with contextlib.redirect_stdout(io.StringIO()):  # its line about the data stands above
-            history = fit(model, train, epochs=epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed)
+        how = {"epochs": epochs, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "seed": seed}
+        history = fit(model, train, quiet=True, **how)
         seconds["cvae_lib.fit"] += history.column("seconds")
         for name, trained in zip(losses, (network.to_cvae(), model), strict=True):
             losses[name].append(evaluate(trained, test).loss.item())

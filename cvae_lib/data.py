@@ -5,42 +5,26 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
-from torchvision.datasets.mnist import KMNIST, MNIST, read_image_file, read_label_file
+
+from cvae_lib.checks import check_known
 
 # SHA-256 and size in bytes of the official files, uncompressed.
 MNIST_FILES = {
-    "train-images-idx3-ubyte": (
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        47_040_016,
-    ),
-    "train-labels-idx1-ubyte": (
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        60_008,
-    ),
-    "t10k-images-idx3-ubyte": (
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        7_840_016,
-    ),
-    "t10k-labels-idx1-ubyte": (
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        10_008,
-    ),
+    "train-images-idx3-ubyte": ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
+    "train-labels-idx1-ubyte": ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008),
+    "t10k-images-idx3-ubyte": ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016),
+    "t10k-labels-idx1-ubyte": ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008),
 }
 KMNIST_FILES = {
-    "t10k-images-idx3-ubyte": (
-        "76fbd229ce87db80dd281af5e6670de4ad0e42fb30a7bd643972994c47c1f42e",
-        7_840_016,
-    ),
-    "t10k-labels-idx1-ubyte": (
-        "a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6",
-        10_008,
-    ),
+    "t10k-images-idx3-ubyte": ("76fbd229ce87db80dd281af5e6670de4ad0e42fb30a7bd643972994c47c1f42e", 7_840_016),
+    "t10k-labels-idx1-ubyte": ("a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6", 10_008),
 }
-DATASETS = ("mnist", "digits")  # what the course can run on; `load` knows "kmnist" besides
+DATASETS = ("mnist", "digits", "kmnist")
 SPLITS = ("train", "test", "fit", "validation")
 CACHE = Path.home() / ".cache" / "cvae_lib"
 
@@ -49,12 +33,22 @@ class DataError(RuntimeError):
     """A data set cannot be had; the message says what was tried and what to do."""
 
 
+def flat(images: Any) -> Any:
+    """Images (N, height, width) or (N, channels, height, width) as (N, pixels); other things as they are."""
+    return images.reshape(len(images), -1) if len(getattr(images, "shape", ())) > 2 and len(images) else images
+
+
+def as_array(images: Any) -> Any:
+    """Images as they are, but flat, and a tensor as an array; it may be on any device and need a gradient."""
+    return flat(images.detach().cpu().numpy() if isinstance(images, Tensor) else images)
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images with their labels; unpacks as `images, labels = image_set`.
 
     Attributes:
-        images: shape (N, pixels), float32.
+        images: shape (N, pixels), float32; given with height and width they are flattened.
         labels: shape (N,), int64.
         name: what a reader should know it by, such as "MNIST train".
     """
@@ -64,6 +58,7 @@ class ImageSet:
     name: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "images", flat(self.images))
         if self.images.dim() != 2 or self.labels.shape != self.images.shape[:1] or len(self.images) == 0:
             raise ValueError(
                 "An ImageSet needs images of shape (N, pixels) and labels of shape (N,), N at least 1; "
@@ -103,18 +98,6 @@ class ImageSet:
         return ImageSet(images, self.labels, f"{self.name} binarised at random")
 
 
-def dataset_name() -> str:
-    """The data set the course runs on: "mnist", or what the environment variable CVAE_DATASET names.
-
-    Raises:
-        ValueError: CVAE_DATASET names a data set that does not exist.
-    """
-    name = os.environ.get("CVAE_DATASET", "mnist")
-    if name not in DATASETS:
-        raise ValueError(f"CVAE_DATASET is {name!r}; known data sets: {', '.join(DATASETS)}.")
-    return name
-
-
 def load(dataset: str, split: str) -> ImageSet:
     """One split of a data set, pixels scaled to [0, 1].
 
@@ -131,31 +114,27 @@ def load(dataset: str, split: str) -> ImageSet:
     without it that is `~/.cache/cvae_lib`. When set it must hold the files: nothing is downloaded into it.
 
     Args:
-        dataset: "mnist", "digits" or "kmnist"; `dataset_name()` gives the one chosen by CVAE_DATASET.
+        dataset: "mnist", "digits" or "kmnist".
         split: "train", "test", "fit" or "validation".
 
     Raises:
         ValueError: unknown data set or split.
         DataError: the files are missing, damaged or cannot be downloaded.
     """
-    for what, value, known in (("data set", dataset, (*DATASETS, "kmnist")), ("split", split, SPLITS)):
-        if value not in known:
-            raise ValueError(f"Unknown {what} {value!r}; known: {', '.join(known)}.")
+    check_known("data set", dataset, DATASETS)
+    check_known("split", split, SPLITS)
     if dataset == "kmnist":
         if split != "test":
             raise ValueError(f"Of Kuzushiji-MNIST only the split 'test' is used; got {split!r}.")
-        return ImageSet(*_idx_files(KMNIST, KMNIST_FILES, "t10k"), "Kuzushiji-MNIST test")
-    part = "test" if split == "test" else "train"
+        return ImageSet(*_idx_files("KMNIST", KMNIST_FILES, "t10k"), "Kuzushiji-MNIST test")
+    file = "test" if split == "test" else "train"
     if dataset == "mnist":
-        images, labels = _idx_files(MNIST, MNIST_FILES, "t10k" if part == "test" else "train")
+        images, labels = _idx_files("MNIST", MNIST_FILES, "t10k" if file == "test" else "train")
     else:
-        images, labels = _digits(part)
+        images, labels = _digits(file)
     held_back = len(images) // 6
-    if split == "fit":
-        images, labels = images[:-held_back], labels[:-held_back]
-    elif split == "validation":
-        images, labels = images[-held_back:], labels[-held_back:]
-    return ImageSet(images, labels, f"{'MNIST' if dataset == 'mnist' else 'embedded digits'} {split}")
+    part = {"fit": slice(-held_back), "validation": slice(-held_back, None)}.get(split, slice(None))
+    return ImageSet(images[part], labels[part], f"{'MNIST' if dataset == 'mnist' else 'embedded digits'} {split}")
 
 
 def data_folder() -> Path:
@@ -174,9 +153,11 @@ def data_folder() -> Path:
     return Path(named)
 
 
-def _idx_files(source: type[MNIST], files: dict[str, tuple[str, int]], prefix: str) -> tuple[Tensor, Tensor]:
+def _idx_files(source: str, files: dict[str, tuple[str, int]], prefix: str) -> tuple[Tensor, Tensor]:
     """Images and labels of the two files whose names begin with prefix, checked; downloaded first where that is due."""
-    folder = data_folder() / source.__name__ / "raw"
+    from torchvision.datasets.mnist import read_image_file, read_label_file  # slow to import, and needed only here
+
+    folder = data_folder() / source / "raw"
     names = [name for name in files if name.startswith(prefix)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing and "CVAE_DATA" in os.environ:
@@ -190,13 +171,15 @@ def _idx_files(source: type[MNIST], files: dict[str, tuple[str, int]], prefix: s
     return images.flatten(1).float() / 255, labels
 
 
-def _download(source: type[MNIST], files: dict[str, tuple[str, int]]) -> None:
-    name = source.__name__
+def _download(name: str, files: dict[str, tuple[str, int]]) -> None:
+    from torchvision.datasets import mnist
+
+    source = getattr(mnist, name)
     try:
         CACHE.mkdir(parents=True, exist_ok=True)
         source(str(CACHE), download=True)
     except (OSError, RuntimeError) as error:
-        instead = ", or set CVAE_DATASET=digits to use the small embedded data set" if source is MNIST else ""
+        instead = ", or set CVAE_DATASET=digits to use the small embedded data set" if name == "MNIST" else ""
         raise DataError(
             f"{name} is not in {CACHE}, and torchvision could not download it from {' or '.join(source.mirrors)}. "
             f"Either put the uncompressed files {', '.join(files)} into a folder X/{name}/raw and set CVAE_DATA=X, an "
@@ -205,12 +188,9 @@ def _download(source: type[MNIST], files: dict[str, tuple[str, int]]) -> None:
 
 
 def _check_file(file: Path, sha256: str, size: int) -> None:
-    found = file.stat().st_size
-    if found != size:
+    if (found := file.stat().st_size) != size:
         raise DataError(f"{file} has {found:,} bytes, expected {size:,}. Delete it and get it again.")
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != sha256:
+    if (digest := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
         raise DataError(f"{file} has SHA-256 {digest}, expected {sha256}. Delete it and get it again.")
 
 

@@ -1,11 +1,18 @@
-"""Says which data a test run uses, and keeps nbval from comparing MNIST's outputs with another data set's."""
+"""Says which data a test run uses, and keeps nbval from comparing MNIST's outputs with another data set's.
+
+The fixtures here are for all tests.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
-from cvae_lib.data import DataError, dataset_name, load
+from cvae_lib import CVAE
+from cvae_lib.course import dataset_name
+from cvae_lib.data import DataError, data_folder, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,3 +40,24 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if dataset_name() != "mnist":
         session.config.option.nbval_lax = True
         session.config.option.nbval = False
+
+
+@pytest.fixture
+def mnist() -> Path:
+    """The folder of the MNIST files, where the run has them."""
+    if dataset_name() != "mnist":
+        pytest.skip("this run has no MNIST")
+    return data_folder() / "MNIST" / "raw"
+
+
+@pytest.fixture
+def close_figures() -> Iterator[None]:
+    """Leave no figure open."""
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def shipped() -> CVAE:
+    """The weights "cvae-2d", which no test may change."""
+    return CVAE.from_pretrained("cvae-2d")

@@ -1,7 +1,8 @@
 """The API reference, read from the source of the library, so that the book is built without importing torch.
 
-The directive `api` documents one module: every public name, first those listed, then those that `cvae_lib` hands on
-itself, then the rest, otherwise in the order of the file.
+The directive `api` documents one module: every public name, first those listed, then those that a package hands on
+itself, then the rest, otherwise in the order of the file. A name is shown as one imports it: `cvae_lib` hands on
+`CVAE`, `cvae_lib.course` hands on `course.check`, and `plot.show_images` stays in its module.
 
     ```{api} cvae_lib.model CVAE
     ```
@@ -39,11 +40,29 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 
 def public_names(init: Path) -> list[str]:
-    """What the package hands on: its `__all__`."""
+    """What a package hands on: its `__all__`, in as many steps as it is written; nothing if it has none."""
+    found: list[str] = []
     for node in ast.parse(init.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return ast.literal_eval(node.value)
-    raise ValueError(f"{init} has no __all__")
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if getattr(target, "id", "") == "__all__":
+                found += ast.literal_eval(node.value)
+    return found
+
+
+def home(package: Path, module: str, name: str) -> str:
+    """Where one imports a name from: the outermost package that hands it on, or its module; without `cvae_lib.`."""
+    parts = module.split(".")[1:]
+    for depth in range(len(parts)):
+        if name in public_names(package.joinpath(*parts[:depth], "__init__.py")):
+            return ".".join([*parts[:depth], name])
+    return ".".join([*parts, name])
+
+
+def source_file(package: Path, module: str) -> Path:
+    """The file of a module, or of a package what stands in its `__init__.py`."""
+    path = package.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def documented(body: list[ast.stmt]) -> dict[str, tuple[ast.stmt, str]]:
@@ -129,7 +148,7 @@ def inline(text: str) -> list[nodes.Node]:
         if i % 2:
             target = re.sub(r"\(.*", "", part)
             code = nodes.literal("", part)
-            if re.fullmatch(r"[A-Za-z_][\w.]*", target):
+            if re.fullmatch(r"[A-Za-z_][\w.]*", target) and not target.startswith(f"{PACKAGE}."):  # that is a module
                 options = {"refdomain": "py", "reftype": "obj", "reftarget": target, "refwarn": False}
                 code = addnodes.pending_xref("", code, **options, **{"py:module": PACKAGE})
             found.append(code)
@@ -194,20 +213,21 @@ class Api(SphinxDirective):
         """The module's docstring and an entry for each name."""
         module, *first = self.arguments
         folder = Path(self.env.srcdir) / PACKAGE
-        file = folder / f"{module.removeprefix(PACKAGE + '.').replace('.', '/')}.py"
-        for path in (file, folder / "__init__.py"):
+        file = source_file(folder, module)
+        for path in (file, folder / "__init__.py", folder / "course" / "__init__.py"):
             self.env.note_dependency(str(path.relative_to(self.env.srcdir)))
         text = file.read_text(encoding="utf-8")
         tree, self.lines = ast.parse(text), text.splitlines()
         self.names = public_names(folder / "__init__.py")
         found = documented(tree.body)
-        ordered = sorted(found, key=lambda name: (name not in first, name not in self.names))  # stable
+        shown = {name: home(folder, module, name) for name in found}
+        handed_on = {name for name in found if f"{PACKAGE}.{shown[name]}" != f"{module}.{name}"}
+        ordered = sorted(found, key=lambda name: (name not in first, name not in handed_on))  # stable
         self.env.ref_context["py:module"] = PACKAGE
         result = described(ast.get_docstring(tree) or "")
         for name in ordered:
             node, docstring = found[name]
-            shown = name if name in self.names else f"{file.stem}.{name}"
-            result += self.entry(shown, node, docstring)
+            result += self.entry(shown[name], node, docstring)
         self.env.ref_context.pop("py:module")
         return result
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from api import PACKAGE, documented, folded, inline, public_names, source
+from api import PACKAGE, documented, folded, home, inline, source
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -44,8 +44,8 @@ class Equation(NamedTuple):
 class Quote(NamedTuple):
     """A function or a test that names equations in its docstring."""
 
-    name: str  # such as "elbo", "CVAE.encode", "plot.show_codes" or "test_..."
-    file: str  # such as "tests/test_loss.py"
+    name: str  # such as "elbo", "CVAE.encode", "course.figures.show_codes" or "test_..."
+    file: str  # such as "tests/library/test_loss.py"
     numbers: tuple[str, ...]
     docstring: str
     code: str
@@ -106,16 +106,17 @@ def checking(cells: list[dict], at: int, formula: str, number: str) -> int | Non
 
 def functions(root: Path) -> list[Quote]:
     """Everything public in the library whose docstring names equations in its section `Equations`."""
-    names = public_names(root / PACKAGE / "__init__.py")
-    return [
-        Quote(
-            name if name.split(".")[0] in names else f"{file.stem}.{name}", f"{PACKAGE}/{file.name}", numbers, text, ""
-        )
-        for file in sorted((root / PACKAGE).glob("*.py"))
-        for name, text in public_docstrings(ast.parse(file.read_text(encoding="utf-8")).body)
-        for section in re.findall(r"^\s*Equations: (.*)", text, re.MULTILINE)
-        if (numbers := tuple(QUOTE.findall(section)))
-    ]
+    found = []
+    for file in sorted((root / PACKAGE).rglob("*.py")):
+        path = file.relative_to(root)
+        module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        for name, text in public_docstrings(ast.parse(file.read_text(encoding="utf-8")).body):
+            outer, *member = name.split(".")
+            for section in re.findall(r"^\s*Equations: (.*)", text, re.MULTILINE):
+                if numbers := tuple(QUOTE.findall(section)):
+                    shown = ".".join([home(root / PACKAGE, module, outer), *member])
+                    found.append(Quote(shown, path.as_posix(), numbers, text, ""))
+    return found
 
 
 def public_docstrings(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -129,14 +130,14 @@ def public_docstrings(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[
 def tests(root: Path) -> list[Quote]:
     """Every test whose docstring quotes an equation."""
     found = []
-    for file in sorted((root / "tests").glob("test_*.py")):
+    for file in sorted((root / "tests").rglob("test_*.py")):
         text = file.read_text(encoding="utf-8")
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 docstring = ast.get_docstring(node) or ""
                 if numbers := tuple(QUOTE.findall(docstring)):
                     code = source(node, text.splitlines())
-                    found.append(Quote(node.name, f"tests/{file.name}", numbers, docstring, code))
+                    found.append(Quote(node.name, file.relative_to(root).as_posix(), numbers, docstring, code))
     return found
 
 

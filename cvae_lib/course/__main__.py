@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cvae_lib.course.experiments.registry import EXPERIMENTS, SWEEPS, make_results
 from cvae_lib.course.export import EXPORTED, export
-from cvae_lib.course.recipes import RECIPES, make_weights
+from cvae_lib.course.recipes import RECIPES
+from cvae_lib.course.weights import make_weights
 from cvae_lib.data import DataError
 
 

@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from cvae_lib.data import dataset_name
+from cvae_lib.course.dataset import dataset_name
 
 BANDS = Path(__file__).parent / "bands.toml"
 _GLUE = "application/papermill.record/"

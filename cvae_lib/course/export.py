@@ -19,8 +19,9 @@ from torch import Tensor
 
 from cvae_lib.classifier import GenerativeClassifier
 from cvae_lib.data import load
-from cvae_lib.model import CVAE, WEIGHTS
+from cvae_lib.model import CVAE
 from cvae_lib.networks import MLP
+from cvae_lib.pretrained import WEIGHTS
 
 EXPORTED = {
     "vae-2d": ("decoder", "codes", "replay"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cvae_lib.model import check_known
+from cvae_lib.checks import check_known
 
 RESULTS = Path(__file__).parents[1] / "results"
 Row = dict[str, Any]

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cvae_lib.course.recipes import machine
-from cvae_lib.data import load
+from cvae_lib.callbacks import Callback, Training
+from cvae_lib.course.recipes import machine, seeded
+from cvae_lib.data import ImageSet, load
 from cvae_lib.loss import posterior_draws
 from cvae_lib.model import CVAE
-from cvae_lib.train import fit, seeded
+from cvae_lib.train import Elbo, fit
 
 DEEP = (200, 200, 200, 200)
 TREATMENTS: dict[str, dict[str, Any]] = {
@@ -35,6 +36,24 @@ def keep_the_signal(model: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
+class Watch(Callback):
+    """Looks at some images after every epoch: what `columns` holds is one number an epoch, under each name."""
+
+    def __init__(self, test: ImageSet) -> None:
+        self.test = test
+        self.columns: dict[str, list[float]] = {"reconstruction": [], "kl": [], "active": [], "above_a_tenth": []}
+
+    @torch.no_grad()
+    def on_epoch(self, training: Training) -> None:
+        """See `Callback`."""
+        draws = posterior_draws(training.model, self.test.images)
+        terms, rates = draws.terms, draws.kl.mean(0)
+        active, above = (draws.posterior.loc.var(0) > 0.01).sum(), (rates > 0.1).sum()
+        found = (terms.reconstruction.mean(), terms.kl.mean(), active, above)
+        for column, value in zip(self.columns.values(), found, strict=True):
+            column.append(round(value.item(), 3))
+
+
 def train_and_watch(
     dataset: str = "mnist",
     *,
@@ -43,7 +62,7 @@ def train_and_watch(
     hidden_sizes: tuple[int, ...] = DEEP,
     he_weights: bool = False,
     until: int | None = None,
-    **arguments: Any,
+    **weights: float,
 ) -> dict[str, Any]:
     """Train a network of chapter 5 on grey pixels, in 16 bits, and look at the test images after every epoch.
 
@@ -54,39 +73,23 @@ def train_and_watch(
         hidden_sizes: widths of the hidden layers.
         he_weights: begin with the weights of He and others.
         until: the epoch after which training goes on by the plain ELBO; None for never.
-        arguments: of `fit`.
+        weights: of the objective `Elbo`.
 
     Returns:
         One entry an epoch in each list, on the test images: reconstruction and KL term in nats, the number of active
         units (variance of the posterior mean above 0.01), and of dimensions with a KL above a tenth of a nat.
     """
-    train, test = load(dataset, "train"), load(dataset, "test")
+    train, watch = load(dataset, "train"), Watch(load(dataset, "test"))
     with seeded(seed):
         model = CVAE(train.images.shape[1], hidden_sizes, 8)
         if he_weights:
             keep_the_signal(model)
-    columns: dict[str, list[float]] = {"reconstruction": [], "kl": [], "active": [], "above_a_tenth": []}
-
-    @torch.no_grad()
-    def look(model: CVAE) -> None:
-        draws = posterior_draws(model, test.images)
-        terms, rates = draws.terms, draws.kl.mean(0)
-        found = (
-            terms.reconstruction.mean(),
-            terms.kl.mean(),
-            (draws.posterior.loc.var(0) > 0.01).sum(),
-            (rates > 0.1).sum(),
-        )
-        for column, value in zip(columns.values(), found, strict=True):
-            column.append(round(value.item(), 3))
-
-    schedule: dict[str, Any] = {"batch_size": 500, "learning_rate": 2e-3, "precision": "bfloat16"}
+    schedule: dict[str, Any] = {"batch_size": 500, "learning_rate": 2e-3, "precision": "bfloat16", "callbacks": [watch]}
     first = epochs if until is None else until
-    fit(model, train, epochs=first, observer=look, seed=seed, **schedule, **arguments)
+    fit(model, train, epochs=first, objective=Elbo(**weights), seed=seed, **schedule)
     if first < epochs:
-        columns = {name: column[:-1] for name, column in columns.items()}  # the observer looks again before it begins
-        fit(model, train, epochs=epochs - first, observer=look, seed=seed + 1000, **schedule)
-    return {"machine": machine(model.device)} | {name: column[1:] for name, column in columns.items()}
+        fit(model, train, epochs=epochs - first, seed=seed + 1000, **schedule)
+    return {"machine": machine(model.device), **watch.columns}
 
 
 def treatment(name: str, seed: int) -> dict[str, Any]:

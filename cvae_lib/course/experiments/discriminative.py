@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
-from cvae_lib.course.recipes import RECIPES
+from cvae_lib.course.recipes import RECIPES, seeded
 from cvae_lib.course.transforms import jitter
 from cvae_lib.data import ImageSet
 from cvae_lib.networks import MLP, ConvEncoder
-from cvae_lib.train import seeded
 
 _NETWORK = RECIPES["cvae-50d"].model
 

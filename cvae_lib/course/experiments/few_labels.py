@@ -10,11 +10,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from cvae_lib.classifier import scores_by_draws
 from cvae_lib.course.experiments import stored_results
 from cvae_lib.course.experiments.discriminative import convolutional, fully_connected, train_discriminative
 from cvae_lib.course.recipes import RECIPES, Recipe, accuracies, machine, train_recipe
 from cvae_lib.data import ImageSet, load
+from cvae_lib.scores import scores_by_draws
 
 NETWORKS = {"fully connected": fully_connected, "convolutional": convolutional}
 DROPOUT = ((0.0, 0.0), (0.2, 0.5))

@@ -6,42 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvae_lib.classifier import scores_by_draws
-from cvae_lib.course.recipes import RECIPES, Recipe, accuracies, data_of, machine, train_recipe
-from cvae_lib.loss import elbo_terms
+from cvae_lib.course.recipes import accuracies, data_of, machine, read_recipes, train_recipe
+from cvae_lib.loss import posterior_draws
 from cvae_lib.model import CVAE
-from cvae_lib.train import seeded
+from cvae_lib.scores import scores_by_draws
 
-_GREY = {"epochs": 20}
-_NETWORK = RECIPES["cvae-50d"].model
-_SHORT = RECIPES["cvae-50d"].fit | {"epochs": 20}
-
-
-def _rung(model: dict[str, Any], arguments: dict[str, Any], **rest: Any) -> Recipe:
-    return Recipe(model, arguments, seeds=(0,), split="fit", **rest)
-
-
-_SMALL = {"pixels": 784, "hidden_sizes": (512, 256), "num_labels": 10}
-_CONVOLUTIONAL = _NETWORK | {"hidden_sizes": (32, 64, 256), "body": "convolutional"}
-LADDER = {
-    "2 dim.": _rung(_SMALL | {"latent_dim": 2}, _GREY),
-    "16 dim.": _rung(_SMALL | {"latent_dim": 16}, _GREY),
-    "50 dim.": _rung(_SMALL | {"latent_dim": 50}, _GREY),
-    "binarised": _rung(_SMALL | {"latent_dim": 50}, _GREY | {"transform": ("binarise",)}),
-    "one cycle": _rung(_SMALL | {"latent_dim": 50}, _SHORT | {"transform": ("binarise",)}, start_at_mean=True),
-    "wider": _rung(_NETWORK, _SHORT | {"transform": ("binarise",)}, start_at_mean=True),
-    "shifted": _rung(_NETWORK, _SHORT | {"transform": ("shift", "binarise")}, start_at_mean=True),
-    "jittered": _rung(_NETWORK, _SHORT, start_at_mean=True),
-    "conv.": _rung(_CONVOLUTIONAL, _SHORT),
-    "conv. 75": _rung(_CONVOLUTIONAL, _SHORT | {"epochs": 75}),
-}
-"""The rungs of chapter 10's ladder that no weights are kept of, by what is new. Trained on "fit", read on "validation".
-
-"one cycle" is the training of "cvae-50d": batch size, rate, schedule, precision and start, changed together. "jittered"
-takes jitter in place of shifts. All have 20 epochs, but "conv. 75", which takes about as long as the 300 of
-"cvae-50d".
-"""
-
+LADDER = read_recipes("ladder")
+"""The rungs of chapter 10's ladder, by what is new. Trained on "fit", read on "validation"; no weights are kept."""
 MARGIN_IMAGES = 1000
 
 
@@ -86,9 +57,9 @@ def one_reconstruction(model: CVAE, x: Tensor, seed: int = 0) -> Tensor:
 
     Equations: (9.4)
     """
-    labels = torch.arange(model.num_labels)
-    with seeded(seed):
-        return -torch.cat([elbo_terms(model, chunk[:, None], labels).reconstruction for chunk in x.split(500)])
+    labels, generator = torch.arange(model.num_labels), torch.Generator().manual_seed(seed)
+    draws = (posterior_draws(model, chunk[:, None], labels, generator=generator) for chunk in x.split(500))
+    return -torch.cat([some.terms.reconstruction for some in draws])
 
 
 def margin_and_noise(model: CVAE, x: Tensor, y: Tensor, rounds: int = 8) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+from cvae_lib.checks import check_known
 from cvae_lib.course.experiments import RESULTS, Row, run_missing, store_results
 from cvae_lib.course.experiments.attacks import opponent
 from cvae_lib.course.experiments.collapse import BETAS, TREATMENTS, treatment, with_beta
@@ -18,7 +19,6 @@ from cvae_lib.course.experiments.few_labels import (
 )
 from cvae_lib.course.experiments.gradients import LATENT_DIMS, noise_in_training
 from cvae_lib.course.experiments.ladder import LADDER, climb
-from cvae_lib.model import check_known
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
     "opponent": opponent,

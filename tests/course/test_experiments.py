@@ -1,0 +1,260 @@
+"""The long experiments of chapter 10: what they do, on little data, and what their stored results hold."""
+
+import json
+import sys
+from functools import partial
+
+import pytest
+import torch
+
+from cvae_lib import CVAE, ImageSet, load
+from cvae_lib.course import RECIPES, Recipe, experiments
+from cvae_lib.course.__main__ import main
+from cvae_lib.course.experiments import attacks, collapse, discriminative, few_labels, ladder, registry
+from cvae_lib.course.recipes import data_of, train_recipe
+from cvae_lib.scores import scores_by_draws
+
+STORED = {file.stem for file in experiments.RESULTS.glob("*.json")} - {"ladder", "few-labels"}
+TINY = Recipe({"pixels": 784, "hidden_sizes": (8,), "num_labels": 10}, {"epochs": 2}, dataset="digits", split="fit")
+
+
+def test_a_few_of_each_are_drawn_without_replacement_and_by_the_seed():
+    data = load("digits", "train")
+    few = few_labels.some_of_each(data, 7, seed=0)
+    assert few.labels.bincount().tolist() == [7] * 10
+    rows = {tuple(image.tolist()) for image in few.images}
+    assert len(rows) == 70
+    assert rows <= {tuple(image.tolist()) for image in data.images}
+    assert torch.equal(few.images, few_labels.some_of_each(data, 7, seed=0).images)
+    assert not torch.equal(few.images, few_labels.some_of_each(data, 7, seed=1).images)
+    assert all(len(image.unique()) > 1 for image in few.images)
+
+
+def test_images_drawn_keep_their_labels():
+    """Every image says its own label."""
+    labels = torch.arange(40) % 4
+    data = ImageSet(labels[:, None] / 4 + torch.zeros(40, 3), labels, "said")
+    few = few_labels.some_of_each(data, 5, seed=0)
+    assert torch.equal((4 * few.images[:, 0]).long(), few.labels)
+
+
+def test_the_discriminative_network_learns_and_repeats_itself_and_has_the_layers_of_the_encoder():
+    data, test = load("digits", "train"), load("digits", "test")
+    state = torch.random.get_rng_state()
+    network = discriminative.train_discriminative(data, epochs=15)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (network(test.images).argmax(-1) == test.labels).float().mean() > 0.85
+    again = discriminative.train_discriminative(data, epochs=15)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    encoder = CVAE(**RECIPES["cvae-50d"].model).encoder.body
+    assert network.first.weight.shape == encoder.first.weight.shape
+    assert network.rest[1].weight.shape == encoder.rest[1].weight.shape
+    assert network.rest[-1].out_features == 10
+
+
+def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
+    monkeypatch.setattr(ladder, "LADDER", {"tiny": TINY})
+    monkeypatch.setattr(ladder, "MARGIN_IMAGES", 100)
+    rung = ladder.climb("tiny")
+    train, validation = data_of(TINY)
+    model, history = train_recipe(TINY, 0, train, validation)
+    scores = scores_by_draws(model, validation.images, (1, 10, 100))
+    assert len(rung["wrong"]) == 6
+    for which, wrong in rung["wrong"].items():
+        bound, K = which.split()
+        is_wrong = scores[bound, int(K)].argmax(1) != validation.labels
+        assert wrong == is_wrong.nonzero().flatten().tolist()
+        assert rung["accuracy"][bound][K] == pytest.approx(1 - len(wrong) / len(validation))
+    assert rung["weights"] == sum(weight.numel() for weight in model.parameters())
+    assert rung["validation_loss"] == pytest.approx(history[-1].held_out_loss, abs=1e-3)
+
+
+def test_few_labels_trains_by_the_recipe_and_tests_on_the_test_images():
+    found = few_labels.few_labels("generative", 3, 4, draw=1, dataset="digits")
+    test, few = load("digits", "test"), few_labels.some_of_each(load("digits", "train"), 3, seed=1)
+    arguments = RECIPES["cvae-50d"].fit | {"epochs": 20, "batch_size": 30}
+    model, _ = train_recipe(Recipe(RECIPES["cvae-50d"].model, arguments, start_at_mean=True), 1, few, None)
+    expected = (scores_by_draws(model, test.images, (5,))["elbo", 5].argmax(1) == test.labels).double().mean()
+    assert found["accuracy"] == pytest.approx(expected.item())
+    network = discriminative.train_discriminative(few, epochs=20, batch_size=30, seed=1)
+    expected = (network(test.images).argmax(1) == test.labels).double().mean()
+    found = few_labels.few_labels("discriminative", 3, 4, draw=1, dataset="digits")
+    assert found["accuracy"] == pytest.approx(expected.item())
+
+
+def test_dropout_acts_in_training_only_and_changes_what_is_learned():
+    data = load("digits", "train")
+    for made in few_labels.NETWORKS.values():
+        plain = discriminative.train_discriminative(data, epochs=1, network=made)
+        dropped = discriminative.train_discriminative(data, epochs=1, network=partial(made, dropout=(0.2, 0.5)))
+        x = data.images[:50]
+        assert torch.equal(dropped(x), dropped(x))
+        assert not torch.equal(dropped.train()(x), dropped(x))
+        assert sum(w.numel() for w in plain.parameters()) == sum(w.numel() for w in dropped.parameters())
+
+
+def test_the_regularisation_is_the_best_one_on_validation_images(monkeypatch):
+    rows = [
+        {"network": network, "per_class": n, "dropout": list(dropout), "weight_decay": decay, "accuracy": accuracy}
+        for network, n, dropout, decay, accuracy in (
+            ("fully connected", 10, (0.0, 0.0), 0.0, 0.8),
+            ("fully connected", 10, (0.2, 0.5), 0.0, 0.9),
+            ("fully connected", 100, (0.2, 0.5), 0.05, 0.7),
+            ("convolutional", 10, (0.0, 0.0), 0.05, 0.99),
+        )
+    ]
+    monkeypatch.setattr(few_labels, "stored_results", lambda name: {"rows": rows})
+    assert few_labels.chosen("fully connected", 10) == ((0.2, 0.5), 0.0)
+    assert few_labels.chosen("fully connected", 30) == ((0.2, 0.5), 0.0)
+    assert few_labels.chosen("fully connected", 300) == ((0.2, 0.5), 0.05)
+    assert few_labels.chosen("convolutional", 2) == ((0.0, 0.0), 0.05)
+
+
+def test_initial_weights_that_keep_the_signal_have_variance_two_over_n():
+    """He and others (2015): what passes through ReLU keeps its size; PyTorch's own weights have 1 / (3 n)."""
+    torch.manual_seed(0)
+    model = CVAE(784, collapse.DEEP, 8)
+    hidden = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer.out_features == 200]
+    assert len(hidden) == 8
+    before = [layer.weight.var().item() * layer.in_features for layer in hidden]
+    assert before == pytest.approx([1 / 3] * 8, rel=0.1)
+    collapse.keep_the_signal(model)
+    after = [layer.weight.var().item() * layer.in_features for layer in hidden]
+    assert after == pytest.approx([2] * 8, rel=0.1)
+
+
+def test_a_network_is_looked_at_after_every_epoch_and_what_is_done_to_it_ends_when_asked():
+    settings = {"dataset": "digits", "seed": 0, "hidden_sizes": (16,)}
+    both = collapse.train_and_watch(**settings, epochs=4, free_bits=3.0, until=2)
+    alone = collapse.train_and_watch(**settings, epochs=2, free_bits=3.0)
+    never = collapse.train_and_watch(**settings, epochs=2)
+    for name in ("reconstruction", "kl", "active", "above_a_tenth"):
+        assert len(both[name]) == 4
+        assert both[name][:2] == pytest.approx(alone[name], rel=1e-3)  # the second look has other draws
+    assert never["kl"] != alone["kl"]
+    kept = collapse.train_and_watch(**settings, epochs=4, free_bits=3.0)
+    assert kept["kl"][:2] == both["kl"][:2]
+    assert kept["kl"][2:] != both["kl"][2:]
+
+
+def test_a_sweep_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
+    """Every row is stored as soon as it is there, in the order of the settings, and none is run twice."""
+    asked = []
+
+    def run(number, power):
+        asked.append(number)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return {"value": number**power}
+
+    settings = [{"number": number, "power": 2} for number in (3, 1, 2)]
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run_missing("powers", settings, run, tmp_path)
+    experiments.run_missing("powers", [*settings, {"number": 1, "power": 3}], run, tmp_path)
+    assert asked == [3, 1, 1, 2, 1]
+    rows = json.loads((tmp_path / "powers.json").read_text())["rows"]
+    assert [(row["number"], row["power"], row["value"]) for row in rows] == [(3, 2, 9), (1, 2, 1), (2, 2, 4), (1, 3, 1)]
+    assert [file.name for file in tmp_path.iterdir()] == ["powers.json"]
+
+
+def test_one_reconstruction_is_the_score_of_the_classifier_with_noise_of_its_own_for_every_label():
+    data = load("digits", "test")
+    model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
+    x = data.images[:5]
+    draws = torch.stack([ladder.one_reconstruction(model, x, seed) for seed in range(2000)])
+    shared = scores_by_draws(model, x, (2000,))["reconstruction", 2000]
+    error = draws.std(0) / 2000**0.5
+    assert ((draws.mean(0) - shared).abs() < 6 * error).all()
+    # Independent labels do not vary together: the correlation of 2,000 pairs is 0.02 or so.
+    assert all(torch.corrcoef(draws[:, n].T).fill_diagonal_(0).abs().max() < 0.12 for n in range(5))
+
+
+def test_margin_and_noise_are_those_of_the_true_label_and_its_best_rival():
+    data = load("digits", "test")
+    model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
+    x, y = data.images[:20], data.labels[:20]
+    margin, noise = ladder.margin_and_noise(model, x, y, rounds=5)
+    bound = scores_by_draws(model, x, (10,))["elbo", 10]
+    draws = [ladder.one_reconstruction(model, x, seed) for seed in range(5)]
+    margins, noises = [], []
+    for n, label in enumerate(y.tolist()):
+        rival = max((c for c in range(10) if c != label), key=lambda c: bound[n, c].item())
+        margins.append((bound[n, label] - bound[n, rival]).item())
+        noises.append(torch.stack([draw[n, label] - draw[n, rival] for draw in draws]).std().item())
+    assert margin == pytest.approx(sum(margins) / 20, rel=1e-4)
+    assert noise == pytest.approx(sum(noises) / 20, rel=1e-4)
+
+
+def test_the_smallest_change_of_a_linear_classifier_is_the_distance_to_its_border():
+    """Two labels, scores w.x and 0: the border is |w.x| / |w|_2 away, or |w.x| / |w|_1 by the largest pixel."""
+    network = torch.nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[3.0, -4.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
+    x = torch.tensor([[0.5, 0.4, 0.5, 0.5], [0.45, 0.6, 0.5, 0.5]])
+    y = network(x).argmax(1)
+    assert y.tolist() == [0, 0]
+    w = network.weight[0].detach()
+    for attack, norm in attacks.ATTACKS.values():
+        dual = 2 if norm == 2 else 1
+        changed, sizes = attacks.smallest_changes(network, x, y, attack(steps=200), norm)
+        assert (network(changed).argmax(1) == 1).all()
+        assert sizes.tolist() == pytest.approx((x @ w / torch.linalg.vector_norm(w, dual)).tolist(), rel=0.05)
+        assert torch.linalg.vector_norm(changed - x, norm, 1).tolist() == pytest.approx(sizes.tolist())
+
+
+def test_a_change_that_does_not_fool_is_infinitely_large():
+    network = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.copy_(torch.tensor([1.0, 0.0]))
+    attack, norm = attacks.ATTACKS["L2"]
+    _, sizes = attacks.smallest_changes(network, torch.full((3, 4), 0.5), torch.zeros(3).long(), attack(), norm)
+    assert sizes.isinf().all()
+
+
+def test_the_opponents_are_tested_and_attacked():
+    rows = attacks.opponent("digits", epochs=(2, 20), victims=5)["rows"]
+    test = load("digits", "test")
+    assert [row["epochs"] for row in rows] == [2, 20]
+    for row in rows:
+        network = discriminative.train_discriminative(load("digits", "train"), epochs=row["epochs"])
+        is_right = network(test.images).argmax(1) == test.labels
+        assert row["accuracy"] == pytest.approx(is_right.double().mean().item())
+        assert 0 < row["Linf"] < row["L2"] < torch.inf
+
+
+@pytest.mark.parametrize("name", registry.EXPERIMENTS)
+def test_results_are_stored_and_read_back(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.EXPERIMENTS, name, lambda: {"rows": [1]})
+    registry.make_results(name, tmp_path / "results")
+    assert json.loads((tmp_path / "results" / f"{name}.json").read_text()) == {"rows": [1]}
+
+
+@pytest.mark.parametrize("name", [name for name in registry.SWEEPS if name in STORED])
+def test_stored_rows_are_those_that_the_sweep_asks_for(name):
+    settings = json.loads(json.dumps(registry.SWEEPS[name][0]))
+    rows = experiments.stored_results(name)["rows"]
+    assert [{key: row[key] for key in settings[0]} for row in rows] == settings
+
+
+def test_the_stored_ladder_is_that_of_the_recipes_and_agrees_with_itself():
+    for name, rung in experiments.stored_results("ladder")["rungs"].items():
+        recipe = ladder.LADDER[name]
+        assert rung["model"] == json.loads(json.dumps(recipe.model))
+        assert rung["fit"] == json.loads(json.dumps(recipe.fit))
+        assert rung["weights"] == sum(weight.numel() for weight in CVAE(**recipe.model).parameters())
+        for which, wrong in rung["wrong"].items():
+            bound, K = which.split()
+            assert rung["accuracy"][bound][K] == pytest.approx(1 - len(wrong) / 10_000)
+
+
+def test_an_unknown_experiment_lists_the_known_ones(tmp_path, monkeypatch, capsys):
+    message = f"Unknown experiment 'stairs'; known: {', '.join([*registry.EXPERIMENTS, *registry.SWEEPS])}"
+    with pytest.raises(ValueError, match=message):
+        registry.make_results("stairs", tmp_path)
+    with pytest.raises(ValueError, match=r"Unknown experiment 'stairs'; known: .*opponent"):
+        experiments.stored_results("stairs")
+    monkeypatch.setattr(sys, "argv", ["cvae_lib", "results", "stairs"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert message in capsys.readouterr().err
