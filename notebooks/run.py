@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from cvae_lib.data import dataset_name
+from cvae_lib.course import dataset_name
 
 HERE = Path(__file__).parent
 

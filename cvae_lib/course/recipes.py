@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvae_lib.callbacks import Callback, History
+from cvae_lib.callbacks import Callback, History, Training
 from cvae_lib.checks import look_up
 from cvae_lib.course.transforms import chain
 from cvae_lib.data import ImageSet, load
@@ -78,6 +78,19 @@ def initial_model(recipe: Recipe, seed: int, train: ImageSet) -> CVAE:
     if recipe.start_at_mean:
         start_at_mean(model, train.images)
     return model
+
+
+class Observer(Callback):
+    """A callback that calls a function with the model, before the first epoch and after each."""
+
+    def __init__(self, function: Callable[[CVAE], object]) -> None:
+        self.function = function
+
+    def on_start(self, training: Training) -> None:
+        """See `Callback`."""
+        self.function(training.model)
+
+    on_epoch = on_start
 
 
 def train_recipe(

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cvae_lib.callbacks import Callback, History, Training
+from cvae_lib.callbacks import History
 from cvae_lib.checks import look_up
-from cvae_lib.course.recipes import RECIPES, Recipe, accuracies, data_of, machine, train_recipe
+from cvae_lib.course.recipes import RECIPES, Observer, Recipe, accuracies, data_of, machine, train_recipe
 from cvae_lib.data import ImageSet
 from cvae_lib.evaluation import estimate_log_likelihood, evaluate
 from cvae_lib.model import CVAE
@@ -29,21 +29,6 @@ class Run(NamedTuple):
     model: CVAE
     history: History
     snapshots: list[Tensor]
-
-
-class Snapshots(Callback):
-    """Keeps the posterior means of some images, before training and after every epoch, in 16 bits."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images, self.means = images, list[Tensor]()
-
-    @torch.no_grad()
-    def on_start(self, training: Training) -> None:
-        """See `Callback`."""
-        posterior = training.model.encode(self.images.to(training.model.device))
-        self.means.append(posterior.loc.to("cpu", torch.float16))
-
-    on_epoch = on_start
 
 
 def make_weights(name: str, folder: Path = WEIGHTS) -> None:
@@ -72,8 +57,9 @@ def card(name: str, log: dict[str, Any]) -> str:
     """The model card of stored weights, from their log: what they are, their data, their figures, their licence."""
     recipe, shipped = log["recipe"], next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
     last = shipped["epochs"][-1]
+    trained = "training loss, running average over the last epoch, on images as they were transformed"
     figures = {
-        "training loss, running average over the last epoch, on images as they were transformed": f"{last['loss']:.2f} nats an image",
+        trained: f"{last['loss']:.2f} nats an image",
         f"loss on {log['data'][1]}, as stored": f"{log['stored_weights_test_loss']:.2f} nats an image",
     }
     if "stored_weights_test_log_likelihood" in log:
@@ -95,7 +81,8 @@ tags: [vae, cvae, mnist]
 
 # {name}
 
-A {kind} of the course "Variational autoencoders, from the bound to the classifier". Load it by `CVAE.from_pretrained("{name}")`.
+A {kind} of the course "Variational autoencoders, from the bound to the classifier".
+Load it by `CVAE.from_pretrained("{name}")`.
 
 - Trained on: {log["data"][0]}. Digits only: any other image is a stranger to it.
 - Model: `{model}`
@@ -115,10 +102,17 @@ def train_runs(recipe: Recipe, train: ImageSet, test: ImageSet) -> list[Run]:
     """One run for each seed of a recipe; the first one with snapshots, where the recipe wants them."""
     runs: list[Run] = []
     for seed in recipe.seeds:
-        watcher = Snapshots(test.images[: recipe.snapshots])
-        callbacks = [watcher] if recipe.snapshots and not runs else []
-        runs.append(Run(seed, *train_recipe(recipe, seed, train, test, callbacks), watcher.means))
+        means: list[Tensor] = []
+        snapshots = Observer(lambda model, means=means: means.append(_means(model, test.images[: recipe.snapshots])))
+        callbacks = [snapshots] if recipe.snapshots and not runs else []
+        runs.append(Run(seed, *train_recipe(recipe, seed, train, test, callbacks), means))
     return runs
+
+
+@torch.no_grad()
+def _means(model: CVAE, images: Tensor) -> Tensor:
+    """The posterior means of images, in 16 bits."""
+    return model.encode(images.to(model.device)).loc.to("cpu", torch.float16)
 
 
 def store_weights(runs: Sequence[Run], folder: Path) -> None:

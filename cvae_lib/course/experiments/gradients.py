@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvae_lib.course.recipes import RECIPES, machine, train_recipe
+from cvae_lib.course.recipes import RECIPES, Observer, machine, seeded, train_recipe
 from cvae_lib.data import load
 from cvae_lib.loss import elbo
 from cvae_lib.model import CVAE
-from cvae_lib.train import seeded
 
 LATENT_DIMS = (2, 8, 50)
 
@@ -80,7 +79,8 @@ def noise_in_training(latent_dim: int, seed: int, dataset: str = "mnist") -> dic
     train = load(dataset, "train")
     some = train.sample(min(2000, len(train)), seed=0).images
     found: list[dict[str, dict[str, float]]] = []
-    train_recipe(recipe, seed, train, None, observer=lambda model: found.append(gradient_noise(model, some)))
+    observer = Observer(lambda model: found.append(gradient_noise(model, some)))
+    train_recipe(recipe, seed, train, None, [observer])
     row: dict[str, Any] = {"machine": machine(torch.device("cpu"))}
     for part in ("encoder", "decoder"):
         row[part] = [round(noise[part]["share"], 4) for noise in found]
