@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cvae_lib.course.recipes import machine, train_recipe
 from cvae_lib.data import ImageSet, load
-from cvae_lib.model import CVAE
 from cvae_lib.loss import log_likelihood_by_quadrature, posterior_draws
+from cvae_lib.model import CVAE
 from cvae_lib.train import seeded
 
 
@@ -43,7 +43,9 @@ def seen_and_unseen(seed: int, dataset: str = "mnist", judged: int = 20_000) -> 
     train = load(dataset, "train")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     halves = order.tensor_split(2)
-    models = [train_recipe("vae-2d", seed, ImageSet(*(part[half] for part in train), "half"), None)[0] for half in halves]
+    models = [
+        train_recipe("vae-2d", seed, ImageSet(*(part[half] for part in train), "half"), None)[0] for half in halves
+    ]
     in_first = torch.zeros(len(train), dtype=torch.bool)
     in_first[halves[0]] = True
     chosen = order[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed + 1000))[:judged]]
