@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,16 +104,16 @@ def train_runs(recipe: Recipe, train: ImageSet, test: ImageSet) -> list[Run]:
     runs: list[Run] = []
     for seed in recipe.seeds:
         means: list[Tensor] = []
-        snapshots = Observer(lambda model, means=means: means.append(_means(model, test.images[: recipe.snapshots])))
-        callbacks = [snapshots] if recipe.snapshots and not runs else []
+        keep = partial(_keep_means, means, test.images[: recipe.snapshots])
+        callbacks = [Observer(keep)] if recipe.snapshots and not runs else []
         runs.append(Run(seed, *train_recipe(recipe, seed, train, test, callbacks), means))
     return runs
 
 
 @torch.no_grad()
-def _means(model: CVAE, images: Tensor) -> Tensor:
-    """The posterior means of images, in 16 bits."""
-    return model.encode(images.to(model.device)).loc.to("cpu", torch.float16)
+def _keep_means(kept: list[Tensor], images: Tensor, model: CVAE) -> None:
+    """Add the posterior means of images, in 16 bits."""
+    kept.append(model.encode(images.to(model.device)).loc.to("cpu", torch.float16))
 
 
 def store_weights(runs: Sequence[Run], folder: Path) -> None:

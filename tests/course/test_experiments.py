@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 import torch
 
-from cvae_lib import CVAE, ImageSet, load
+from cvae_lib import CVAE, ImageSet, evaluate, load, log_likelihood_by_quadrature
 from cvae_lib.course import RECIPES, Recipe, experiments
 from cvae_lib.course.__main__ import main
-from cvae_lib.course.experiments import attacks, collapse, discriminative, few_labels, ladder, registry
+from cvae_lib.course.experiments import attacks, collapse, discriminative, few_labels, ladder, overfitting, registry
 from cvae_lib.course.recipes import data_of, train_recipe
 from cvae_lib.scores import scores_by_draws
 
@@ -221,6 +221,34 @@ def test_the_opponents_are_tested_and_attacked():
         is_right = network(test.images).argmax(1) == test.labels
         assert row["accuracy"] == pytest.approx(is_right.double().mean().item())
         assert 0 < row["Linf"] < row["L2"] < torch.inf
+
+
+def test_every_image_is_judged_by_the_model_that_has_seen_it_and_by_the_other(monkeypatch):
+    """Images that are known by their one white pixel, and models that only remember which they have seen."""
+    data = ImageSet(torch.eye(40), torch.zeros(40, dtype=torch.int64), "marked")
+    monkeypatch.setattr(overfitting, "load", lambda *_: data)
+    monkeypatch.setattr(overfitting, "train_recipe", lambda name, seed, half, test: (half.images.sum(0), None))
+
+    def judge(seen, x):
+        was_seen = (x @ seen).bool()
+        return torch.where(was_seen, 3.0, 1.0), torch.where(was_seen, 0.5, 1.0)
+
+    monkeypatch.setattr(overfitting, "exact_and_gap", judge)
+    found = overfitting.seen_and_unseen(0, judged=30)
+    assert [found[name] for name in ("images", "elbo", "decoder", "encoder")] == [30, 2.5, 2.0, 0.5]
+    assert [found[name] for name in ("elbo_error", "decoder_error", "encoder_error")] == [0, 0, 0]
+    assert found["gap_median"] == [0.5, 1.0]
+
+
+def test_the_gap_is_what_the_elbo_lacks():
+    """The parts of (6.6): the ELBO by `evaluate` and the gap add up to log p(x), up to the noise of the draws."""
+    model, _ = train_recipe(Recipe(TINY.model | {"num_labels": 0}, TINY.fit), 0, load("digits", "fit"), None)
+    test = load("digits", "test").binarised()
+    log_p, gap = overfitting.exact_and_gap(model, test.images, num_samples=100)
+    assert torch.equal(log_p, log_likelihood_by_quadrature(model, test.images))
+    elbo = -evaluate(model, test, num_samples=100, seed=1).loss
+    assert (log_p - gap).mean() == pytest.approx(elbo.item(), abs=0.3)
+    assert gap.mean() > 0
 
 
 @pytest.mark.parametrize("name", registry.EXPERIMENTS)

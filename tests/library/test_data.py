@@ -237,3 +237,26 @@ def test_a_folder_with_one_split_is_enough_for_it(mnist, raw, split, other):
     assert len(load("mnist", split)) == SIZES["mnist"][split]
     with pytest.raises(DataError, match="lacks "):
         load("mnist", other)
+
+
+def test_every_second_image_of_mnist_is_no_random_half_but_a_sample_is_fair(mnist):
+    """By the ink of an image: places in the file differ by many standard errors, a sample does not."""
+    train = load("mnist", "train")
+    ink = train.images.sum(1)
+    error = ink.std() / (len(ink) / 6) ** 0.5
+    even, odd = ink.unflatten(0, (-1, 2)).mean(0)
+    assert abs(even - odd) > 8 * error
+    for seed in range(5):
+        assert abs(train.sample(10_000, seed).images.sum(1).mean() - ink.mean()) < 3.5 * error
+
+
+def test_a_sample_is_drawn_without_replacement_and_by_the_seed():
+    images = torch.arange(20.0)[:, None] / 20
+    data = ImageSet(images, torch.arange(20), "numbered")
+    some = data.sample(8, seed=1)
+    assert len(some.labels.unique()) == 8
+    assert torch.equal(20 * some.images[:, 0], some.labels.float())
+    assert torch.equal(some.labels, data.sample(8, seed=1).labels)
+    assert not torch.equal(some.labels, data.sample(8, seed=2).labels)
+    with pytest.raises(ValueError, match="draws from 1 to 20 images of numbered; got n=21"):
+        data.sample(21)

@@ -19,6 +19,7 @@ from cvae_lib.course.experiments.few_labels import (
 )
 from cvae_lib.course.experiments.gradients import LATENT_DIMS, noise_in_training
 from cvae_lib.course.experiments.ladder import LADDER, climb
+from cvae_lib.course.experiments.overfitting import seen_and_unseen
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
     "opponent": opponent,
@@ -55,6 +56,7 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
         [{"latent_dim": latent_dim, "seed": 0} for latent_dim in LATENT_DIMS],
         noise_in_training,
     ),
+    "overfitting": ([{"seed": seed} for seed in range(3)], seen_and_unseen),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
 """Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
