@@ -65,10 +65,12 @@ def test_an_exported_network_holds_its_numbers_layer_by_layer(part: str) -> None
     assert at == len(found)
 
 
+@pytest.mark.slow
 def test_everything_exported_is_there(fresh: Path) -> None:
     assert {path.name for path in fresh.iterdir()} == {path.name for path in (EXPLORER / "weights").iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANES.values())
 def test_the_codes_are_those_of_the_first_test_images(name: str, fresh: Path) -> None:
     content, again = exported(f"{name}.codes"), exported(f"{name}.codes", fresh)
@@ -77,6 +79,7 @@ def test_the_codes_are_those_of_the_first_test_images(name: str, fresh: Path) ->
     np.testing.assert_allclose(numbers(content).astype(float), numbers(again).astype(float), rtol=2e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_replay_is_of_the_stored_snapshots_and_says_whose_they_are(fresh: Path) -> None:
     content = exported("vae-2d.replay")
     assert content == exported("vae-2d.replay", fresh)
@@ -90,6 +93,7 @@ def test_the_replay_is_of_the_stored_snapshots_and_says_whose_they_are(fresh: Pa
     )
 
 
+@pytest.mark.slow
 def test_the_histogram_counts_log_p_of_x_over_the_test_images(fresh: Path) -> None:
     """Against numpy's counts of (9.3)'s denominator; images at the edge of a bin may round into its neighbour."""
     content, again = exported(f"{CLASSIFIER}.histogram"), exported(f"{CLASSIFIER}.histogram", fresh)

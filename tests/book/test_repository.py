@@ -49,9 +49,10 @@ def test_ci_runs_in_the_repository_that_is_named() -> None:
     )
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of what git tracks, with links to repositories that are not ours."""
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks, with links to repositories that are not ours; every test leaves it as it was."""
+    tmp_path = tmp_path_factory.mktemp("checkout")
     owner, name = parse(repository())
     for path in [*text_files(), Path(__file__), ROOT / "book" / "_tools" / "repository.py"]:
         copy = tmp_path / path.relative_to(ROOT)

@@ -14,7 +14,8 @@ from cvae_lib.course.experiments import attacks, collapse, discriminative, few_l
 from cvae_lib.course.recipes import data_of, train_recipe
 from cvae_lib.scores import scores_by_draws
 
-STORED = {file.stem for file in experiments.RESULTS.glob("*.json")} - {"ladder", "few-labels"}
+STORED = {file.stem for file in experiments.RESULTS.glob("*.json")} - {"ladder"}  # which is stored by rung
+UNFINISHED = {"few-labels"}
 TINY = Recipe({"pixels": 784, "hidden_sizes": (8,), "num_labels": 10}, {"epochs": 2}, dataset="digits", split="fit")
 
 
@@ -260,9 +261,12 @@ def test_results_are_stored_and_read_back(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in registry.SWEEPS if name in STORED])
 def test_stored_rows_are_those_that_the_sweep_asks_for(name):
+    """Each once; a sweep that is not finished may lack some."""
     settings = json.loads(json.dumps(registry.SWEEPS[name][0]))
-    rows = experiments.stored_results(name)["rows"]
-    assert [{key: row[key] for key in settings[0]} for row in rows] == settings
+    rows = [{key: row[key] for key in settings[0]} for row in experiments.stored_results(name)["rows"]]
+    assert all(row in settings for row in rows)
+    assert all(rows.count(row) == 1 for row in rows)
+    assert name in UNFINISHED or rows == settings
 
 
 def test_the_stored_ladder_is_that_of_the_recipes_and_agrees_with_itself():

@@ -14,7 +14,7 @@ from cvae_lib.course.__main__ import main
 from cvae_lib.course.experiments import stored_results
 from cvae_lib.course.experiments.ladder import LADDER
 from cvae_lib.course.recipes import read_recipes, seeded, start_at_mean, train_recipe
-from cvae_lib.course.weights import make_weights
+from cvae_lib.course.weights import card, make_weights
 from cvae_lib.pretrained import WEIGHTS
 
 # What is read ---------------------------------------------------------------------------------------------------------
@@ -181,6 +181,7 @@ def test_making_weights_stores_the_first_seed_and_the_log_of_all(tiny, tmp_path)
     assert [run["seed"] for run in log["runs"]] == [3, 4]
     assert log["shipped_seed"] == 3
     assert len(log["runs"][0]["epochs"]) == 2
+    assert (tmp_path / tiny / "README.md").read_text() == card(tiny, log)
 
     again, history = train_recipe(tiny, 3, load("digits", "train"), load("digits", "test"))
     for logged, row in zip(log["runs"][0]["epochs"], numbers(history), strict=True):

@@ -26,6 +26,19 @@ def test_shape_range_and_the_callers_images_are_kept(name, digits):
     assert not torch.equal(moved, TRANSFORMS[name](digits))
 
 
+@pytest.mark.parametrize("transform", [*TRANSFORMS.values(), chain(["shift", "jitter", "binarise"])])
+def test_draws_come_from_the_generator_that_is_passed(transform, digits):
+    """The same seed moves the images alike, whatever torch's own state, which is left alone."""
+    results = []
+    for seed in (1, 1, 2):
+        torch.rand(3)
+        state = torch.get_rng_state()
+        results.append(transform(digits, generator=torch.Generator().manual_seed(seed)))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
 def test_a_shift_is_one_of_nine_all_equally_likely():
     """One bright pixel in the middle of 900 images tells where each went."""
     images = torch.zeros(900, 7, 7)

@@ -19,6 +19,7 @@ from cvae_lib import (
 )
 from cvae_lib.course import dataset_name
 from cvae_lib.course.recipes import RECIPES, data_of
+from cvae_lib.course.weights import card
 from cvae_lib.pretrained import WEIGHTS
 from cvae_lib.scores import scores_by_draws
 
@@ -86,6 +87,22 @@ def test_the_log_tells_data_seeds_and_every_epoch(name, log):
     for run in log["runs"]:
         assert [row["epoch"] for row in run["epochs"]] == list(range(1, recipe.fit["epochs"] + 1))
         assert all(row["seconds"] > 0 for row in run["epochs"])
+
+
+def test_the_card_is_made_from_the_log_and_says_what_people_ask(name, log):
+    """Data, figures, licence, and how to load it; every figure as the log has it."""
+    text = (WEIGHTS / name / "README.md").read_text()
+    assert text == card(name, log)
+    assert text.startswith("---\nlicense: mit\n")
+    assert f'CVAE.from_pretrained("{name}")' in text
+    assert log["data"][0] in text
+    assert f"| {log['stored_weights_test_loss']:.2f} nats an image |" in text
+    shipped = next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
+    assert f"| {shipped['epochs'][-1]['loss']:.2f} nats an image |" in text
+    for values in shipped.get("accuracy", {}).values():
+        assert f"| {100 * values[str(max(map(int, values)))]:.2f} % |" in text
+    if "stored_weights_test_log_likelihood" in log:
+        assert f"| {stored_log_likelihood(name)['mean']:.2f} nats, standard error" in text
 
 
 @pytest.mark.parametrize("name", PROMISED)
