@@ -43,9 +43,8 @@ def seen_and_unseen(seed: int, dataset: str = "mnist", judged: int = 20_000) -> 
     train = load(dataset, "train")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     halves = order.tensor_split(2)
-    models = [
-        train_recipe("vae-2d", seed, ImageSet(*(part[half] for part in train), "half"), None)[0] for half in halves
-    ]
+    sets = [ImageSet(train.images[half], train.labels[half], "half") for half in halves]
+    models = [train_recipe("vae-2d", seed, half, None)[0] for half in sets]
     in_first = torch.zeros(len(train), dtype=torch.bool)
     in_first[halves[0]] = True
     chosen = order[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed + 1000))[:judged]]
