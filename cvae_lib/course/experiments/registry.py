@@ -17,6 +17,7 @@ from cvae_lib.course.experiments.few_labels import (
     try_regularisation,
 )
 from cvae_lib.course.experiments.ladder import LADDER, climb
+from cvae_lib.course.experiments.planes import PLANES, TEACHERS, encoder_alone, planes
 from cvae_lib.model import check_known
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
@@ -50,6 +51,8 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
         [dict(zip(("kind", "per_class", "steps", "draw"), row, strict=True)) for row in _FEW_LABELS],
         few_labels,
     ),
+    "planes": ([{"networks": networks, "seed": seed} for networks, seed in PLANES], planes),
+    "wrong-labels": ([{"labels": labels} for labels in TEACHERS], encoder_alone),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
 """Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
