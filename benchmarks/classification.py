@@ -3,7 +3,7 @@
     python benchmarks/classification.py [--images N] [--rounds N]
 
 Both use the weights "cvae-2d" and the same score: one draw of the reconstruction under each of the ten labels. The
-source's loop takes one image and one label at a time. It runs on some images of the test set, evenly spread, and its
+source's loop takes one image and one label at a time. It runs on some images of the test set, drawn at random, and its
 time is scaled up to all of them; the classifier does all. They take turns, so that a change in the machine's load
 falls on both. The last line is the classifier of chapter 10: the weights "cvae-50d", the importance-weighted bound with
 ten draws, beside one draw of the same model.
@@ -66,7 +66,7 @@ def compare(images: int, rounds: int) -> None:
     else:
         one_by_one = TensorDataset(*test)
     images = min(images, len(test))
-    chosen = [len(test) * i // images for i in range(images)]
+    chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:images].tolist()
     model = CVAE.from_pretrained("cvae-2d")
     network = source_network(model)
     print(f"Data: {test}; the loop on {images:,} of them, its seconds scaled by {len(test) / images:g}")
@@ -74,7 +74,7 @@ def compare(images: int, rounds: int) -> None:
 
     seconds: dict[str, list[float]] = {"image by image": [], "GenerativeClassifier": []}
     accuracies: dict[str, list[float]] = {name: [] for name in seconds}
-    GenerativeClassifier(model).predict(test.images[:100])  # warm up
+    GenerativeClassifier(model).predict(test.sample(100, seed=0).images)  # warm up
     for seed in range(rounds):
         torch.manual_seed(seed)
         took, accuracy = source_loop(network, Subset(one_by_one, chosen))

@@ -78,7 +78,7 @@ class ImageSet:
         """n images drawn without replacement, in random order; the same seed draws the same images.
 
         A subset for a conclusion must be drawn like this. MNIST's files are not in random order: the training file
-        alternates between groups of writers, and the first half of the test file is written more neatly.
+        alternates between groups of writers, and the first half of the test file has less ink and is read less well.
 
         Raises:
             ValueError: n is not from 1 to the number of images.

@@ -20,6 +20,7 @@ from cvae_lib.course.experiments.few_labels import (
 from cvae_lib.course.experiments.gradients import LATENT_DIMS, noise_in_training
 from cvae_lib.course.experiments.ladder import LADDER, climb
 from cvae_lib.course.experiments.overfitting import seen_and_unseen
+from cvae_lib.course.experiments.planes import PLANES, TEACHERS, encoder_alone, planes
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
     "opponent": opponent,
@@ -57,6 +58,8 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
         noise_in_training,
     ),
     "overfitting": ([{"seed": seed} for seed in range(3)], seen_and_unseen),
+    "planes": ([{"networks": networks, "seed": seed} for networks, seed in PLANES], planes),
+    "wrong-labels": ([{"labels": labels} for labels in TEACHERS], encoder_alone),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
 """Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
