@@ -39,6 +39,7 @@ def test_images_drawn_keep_their_labels():
     assert torch.equal((4 * few.images[:, 0]).long(), few.labels)
 
 
+@pytest.mark.slow
 def test_the_discriminative_network_learns_and_repeats_itself_and_has_the_layers_of_the_encoder():
     data, test = load("digits", "train"), load("digits", "test")
     state = torch.random.get_rng_state()
@@ -53,6 +54,7 @@ def test_the_discriminative_network_learns_and_repeats_itself_and_has_the_layers
     assert network.rest[-1].out_features == 10
 
 
+@pytest.mark.slow
 def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
     monkeypatch.setattr(ladder, "LADDER", {"tiny": TINY})
     monkeypatch.setattr(ladder, "MARGIN_IMAGES", 100)
@@ -70,6 +72,7 @@ def test_the_ladder_says_which_images_each_rung_misreads(monkeypatch):
     assert rung["validation_loss"] == pytest.approx(history[-1].held_out_loss, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_few_labels_trains_by_the_recipe_and_tests_on_the_test_images():
     found = few_labels.few_labels("generative", 3, 4, draw=1, dataset="digits")
     test, few = load("digits", "test"), few_labels.some_of_each(load("digits", "train"), 3, seed=1)
@@ -83,6 +86,7 @@ def test_few_labels_trains_by_the_recipe_and_tests_on_the_test_images():
     assert found["accuracy"] == pytest.approx(expected.item())
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_only_and_changes_what_is_learned():
     data = load("digits", "train")
     for made in few_labels.NETWORKS.values():
@@ -158,6 +162,7 @@ def test_a_sweep_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["powers.json"]
 
 
+@pytest.mark.slow
 def test_one_reconstruction_is_the_score_of_the_classifier_with_noise_of_its_own_for_every_label():
     data = load("digits", "test")
     model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
@@ -170,6 +175,7 @@ def test_one_reconstruction_is_the_score_of_the_classifier_with_noise_of_its_own
     assert all(torch.corrcoef(draws[:, n].T).fill_diagonal_(0).abs().max() < 0.12 for n in range(5))
 
 
+@pytest.mark.slow
 def test_margin_and_noise_are_those_of_the_true_label_and_its_best_rival():
     data = load("digits", "test")
     model, _ = train_recipe(TINY, 0, load("digits", "fit"), None)
@@ -213,6 +219,7 @@ def test_a_change_that_does_not_fool_is_infinitely_large():
     assert sizes.isinf().all()
 
 
+@pytest.mark.slow
 def test_the_opponents_are_tested_and_attacked():
     rows = attacks.opponent("digits", epochs=(2, 20), victims=5)["rows"]
     test = load("digits", "test")

@@ -174,6 +174,7 @@ def test_a_start_at_the_mean_needs_images_that_fit_and_a_bias_for_each_pixel():
 # What is stored -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_making_weights_stores_the_first_seed_and_the_log_of_all(tiny, tmp_path):
     make_weights(tiny, tmp_path)
     log = json.loads((tmp_path / tiny / "training.json").read_text())
@@ -192,6 +193,7 @@ def test_making_weights_stores_the_first_seed_and_the_log_of_all(tiny, tmp_path)
     assert log["stored_weights_test_loss"] == pytest.approx(evaluate(stored, load("digits", "test")).loss.item())
 
 
+@pytest.mark.slow
 def test_a_recipe_that_binarises_is_tested_on_binarised_images_and_evaluated(tiny, tmp_path, monkeypatch):
     fit_arguments = {
         "epochs": 1,
@@ -212,6 +214,7 @@ def test_a_recipe_that_binarises_is_tested_on_binarised_images_and_evaluated(tin
     assert found["standard_error"] == pytest.approx(values.std().item() / 297**0.5)
 
 
+@pytest.mark.slow
 def test_a_recipe_may_ship_every_seed_and_log_how_they_classify_alone_and_together(tiny, tmp_path, monkeypatch):
     model = RECIPES[tiny].model
     recipe = Recipe(model, {"epochs": 2}, (3, 4), dataset="digits", split="fit", every_seed=True, accuracy_draws=(1, 2))
@@ -248,6 +251,7 @@ def test_a_recipe_may_start_at_the_mean_of_its_training_images(tiny, monkeypatch
     torch.testing.assert_close(model.decoder.body.rest[-1].bias.sigmoid(), mean, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_snapshots_are_the_posterior_means_of_the_first_seed_epoch_by_epoch(tiny, tmp_path, monkeypatch):
     recipe = Recipe({"pixels": 784, "hidden_sizes": (4,)}, {"epochs": 2}, seeds=(3, 4), dataset="digits", snapshots=7)
     monkeypatch.setitem(RECIPES, tiny, recipe)

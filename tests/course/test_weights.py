@@ -114,6 +114,7 @@ def test_the_mean_over_the_seeds_is_as_good_as_promised(name, log):
     assert mean(row["held_out_loss"] for row in last) <= test
 
 
+@pytest.mark.slow
 def test_the_stored_weights_reach_the_loss_in_their_log(name, log):
     """Within 0.05 nats: the rounding to fp16 is in the log, other draws move the mean of 10,000 images by 0.01."""
     if dataset_name() != "mnist":
@@ -157,6 +158,7 @@ def test_training_on_a_tighter_bound_gives_the_better_log_likelihood():
     assert stored_log_likelihood("iwae-50d")["mean"] >= stored_log_likelihood("vae-50d")["mean"] + 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_stored_log_likelihood_can_be_repeated(name):
     """On 200 images with as many draws; a mean of other images lies within four standard errors."""
@@ -192,6 +194,7 @@ def test_the_recipe_trained_again_is_as_accurate_as_what_ships():
     assert all(other == pytest.approx(shipped, abs=0.0015) for other in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].accuracy_draws])
 def test_logged_accuracies_can_be_repeated(name):
     """On the first 1,000 images of the set in the log, the shipped weights; another sample of it, by (9.5)."""

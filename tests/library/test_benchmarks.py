@@ -13,6 +13,7 @@ from cvae_lib.course import dataset_name
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_labels", [0, 10])
 def test_the_benchmark_compares_like_with_like(monkeypatch, capsys, num_labels):
     """From the same weights both loops reach the same loss, give or take the order of the images and the draws."""

@@ -19,7 +19,7 @@ SIZES = {"digits": {"train": 1_500, "test": 297, "fit": 1_250, "validation": 250
 SIZES["mnist"] = {"train": 60_000, "test": 10_000, "fit": 50_000, "validation": 10_000}
 
 
-@pytest.fixture(params=["mnist", "digits"])
+@pytest.fixture(params=[pytest.param("mnist", marks=pytest.mark.slow), "digits"])
 def dataset(request) -> str:
     """Each data set in turn."""
     if request.param == "mnist":
@@ -63,6 +63,7 @@ def test_fit_and_validation_are_train_in_order(dataset):
     assert torch.equal(torch.cat([first.labels, last.labels]), train.labels)
 
 
+@pytest.mark.slow
 def test_mnist_has_the_published_class_counts_and_moments(mnist):
     train, test = load("mnist", "train"), load("mnist", "test")
     assert train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -72,6 +73,7 @@ def test_mnist_has_the_published_class_counts_and_moments(mnist):
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
 
 
+@pytest.mark.slow
 def test_kuzushiji_is_ten_kinds_of_characters_that_are_no_digits(mnist):
     """1,000 test images of each, as published; and far from every digit's class mean."""
     images, labels = load("kmnist", "test")
@@ -230,6 +232,7 @@ def test_one_flipped_label_is_noticed(mnist, raw):
         load("mnist", "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "other"), [("train", "test"), ("test", "validation")])
 def test_a_folder_with_one_split_is_enough_for_it(mnist, raw, split, other):
     for name in FILES[split]:

@@ -45,6 +45,7 @@ def test_images_that_cannot_be_halved_are_refused(pixels, sizes):
         CVAE(pixels, sizes, body="convolutional")
 
 
+@pytest.mark.slow
 def test_a_convolutional_body_trains_broadcasts_and_is_stored(tmp_path):
     torch.manual_seed(0)
     model = CVAE(16, (4, 8), 2, 3, body="convolutional")

@@ -144,6 +144,7 @@ def test_the_classifier_scores_with_it(model, x):
     np.testing.assert_allclose(bound, expected, atol=0.05)
 
 
+@pytest.mark.slow
 def test_it_learns_the_digits_for_which_it_is_made():
     """scikit-learn's 8x8 digits have 17 levels of grey."""
     digits = load_digits()

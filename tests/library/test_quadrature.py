@@ -96,6 +96,7 @@ def real() -> torch.Tensor:
     return load(dataset_name(), "test").images[10::100][:3]
 
 
+@pytest.mark.slow
 def test_half_the_spacing_and_a_wider_border_change_no_value_by_a_hundredth_of_a_nat(shipped, real):
     """Three real images under all ten labels, nine times out of ten a wrong one."""
     value = log_likelihood_by_quadrature(shipped, real[:, None], torch.arange(10))
@@ -104,6 +105,7 @@ def test_half_the_spacing_and_a_wider_border_change_no_value_by_a_hundredth_of_a
         assert (again - value).abs().max() < 0.01
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_many_importance_samples_approach_quadrature_from_below(shipped):
     """On ten images the decoder made: two ways to log p(x | y) that share nothing but the decoder.

@@ -100,6 +100,7 @@ def test_without_a_model_it_says_that_it_is_not_fitted(method, x):
         getattr(GenerativeClassifier(), method)(x)
 
 
+@pytest.mark.slow
 def test_it_learns_the_digits_and_repeats_itself(digits, trained):
     """Nearest class mean, which needs no model, knows 88 % of these; one label for all, 10 %."""
     X, y = digits
@@ -141,6 +142,7 @@ def test_a_grid_search_chooses_among_bounds(digits):
 # What labels are called -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_names_of_the_classes_are_what_it_answers(digits, trained):
     X, y = digits
     assert trained.classes_.tolist() == sorted(NAMES)

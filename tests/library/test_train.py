@@ -74,6 +74,7 @@ def test_every_epoch_takes_every_image_once_in_a_new_order(monkeypatch):
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_training_lowers_the_loss_on_images_it_has_not_seen(likelihood):
     """Real digits; three short epochs are enough for every likelihood."""
