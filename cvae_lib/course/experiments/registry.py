@@ -7,6 +7,7 @@ from pathlib import Path
 from cvae_lib.course.experiments import RESULTS, Row, run_missing, store_results
 from cvae_lib.course.experiments.attacks import opponent
 from cvae_lib.course.experiments.collapse import BETAS, TREATMENTS, treatment, with_beta
+from cvae_lib.course.experiments.empty_page import WEIGHTS, empty_page, less_ink
 from cvae_lib.course.experiments.few_labels import (
     CHOSEN_AT,
     DROPOUT,
@@ -20,6 +21,7 @@ from cvae_lib.course.experiments.ladder import LADDER, climb
 from cvae_lib.model import check_known
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
+    "less-ink": less_ink,
     "opponent": opponent,
 }
 """Experiments that return all of their results at once, by name."""
@@ -50,6 +52,7 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
         [dict(zip(("kind", "per_class", "steps", "draw"), row, strict=True)) for row in _FEW_LABELS],
         few_labels,
     ),
+    "empty-page": ([{"weights": weights} for weights in WEIGHTS], empty_page),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
 """Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
