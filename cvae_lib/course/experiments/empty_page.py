@@ -14,9 +14,9 @@ from cvae_lib.loss import log_likelihood_by_quadrature, posterior_draws
 from cvae_lib.model import CVAE
 from cvae_lib.train import seeded
 
-WEIGHTS = ("cvae-50d", *(f"cvae-50d/seed-{seed}" for seed in (1, 2, 3, 4)), "cvae-2d")
+WEIGHTS = ("cvae-50d", "cvae-2d", *(f"cvae-50d/seed-{seed}" for seed in (1, 2, 3, 4)))
 DRAWS = (10, 100, 1000, 10_000)
-KEPT = (1.0, 0.75, 0.5, 0.25, 0.0)
+KEPT = (1.0, 0.75, 0.5, 0.25)
 DASHES = (0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20)
 _PAIRS = 4000  # of images and labels decoded at a time
 
@@ -109,7 +109,9 @@ def page_by_draws(model: CVAE, q: Normal | None, draws: int, x: Tensor) -> list[
     return rows
 
 
-def empty_page(weights: str, dataset: str = "mnist", images: int = 200, draws: int = 50_000) -> dict[str, Any]:
+def empty_page(
+    weights: str, dataset: str = "mnist", images: int = 100, draws: int = 20_000, steps: int = 1000
+) -> dict[str, Any]:
     """An empty page and random test digits, by the encoder's draws and by draws of a searched q.
 
     The page is searched under all labels, the digits under the two of the highest score by ten of the encoder's draws;
@@ -125,7 +127,7 @@ def empty_page(weights: str, dataset: str = "mnist", images: int = 200, draws: i
     """
     model, test = CVAE.from_pretrained(weights), load(dataset, "test").sample(images, seed=0)
     page, labels = torch.zeros(1, test.images.shape[1]), torch.arange(model.num_labels)
-    q = search(model, page[:, None], labels, starts=8, steps=1000)
+    q = search(model, page[:, None], labels, starts=8, steps=steps)
     with torch.no_grad():
         terms = posterior_draws(model, page[:, None], labels, 1000, posterior=q).terms
     row: dict[str, Any] = {
@@ -173,7 +175,7 @@ def dash(length: int, side: int = 28) -> Tensor:
     return image.flatten()[None]
 
 
-def less_ink(weights: str = "cvae-50d", dataset: str = "mnist", images: int = 20) -> dict[str, Any]:
+def less_ink(weights: str = "cvae-50d", dataset: str = "mnist", images: int = 10) -> dict[str, Any]:
     """log p(x) + H(x) of digits that are wiped off line by line, and of upright strokes, by a search under all labels.
 
     Equations: (10.5), (10.6)

@@ -18,6 +18,7 @@ from cvae_lib.course.experiments.few_labels import (
     try_regularisation,
 )
 from cvae_lib.course.experiments.ladder import LADDER, climb
+from cvae_lib.course.experiments.tightness import RUNGS, tightness
 from cvae_lib.model import check_known
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
@@ -53,6 +54,7 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
         few_labels,
     ),
     "empty-page": ([{"weights": weights} for weights in WEIGHTS], empty_page),
+    "tightness": ([{"rung": rung} for rung in RUNGS], tightness),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
 """Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
