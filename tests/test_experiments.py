@@ -238,7 +238,7 @@ def test_the_searched_q_finds_what_quadrature_knows_and_draws_from_the_encoder_d
     page = torch.zeros(1, 1, 784)
     exact = log_likelihood_by_quadrature(model, page, labels)[0].float()
     found = {}
-    for name, q in (("search", empty_page.search(model, page, labels, starts=4)), ("encoder", None)):
+    for name, q in (("search", empty_page.search(model, page, labels, starts=12)), ("encoder", None)):
         log_w = empty_page.log_weights(model, page, labels, 2000, q)
         assert log_w.shape == (2000, 1, 3)
         found[name] = empty_page.bounds(log_w, 1000).mean(0)[0]

@@ -15,7 +15,7 @@ from cvae_lib.train import seeded
 
 RUNGS = ("one cycle", "50 dim.")
 DRAWS = 1000
-CLOSE = 10.0  # nats between the two best labels, by either bound with ten draws; beyond that no draws change the answer
+CLOSE = 10.0  # nats between the two best labels, by either bound with ten draws: only such images get many draws
 
 
 @torch.no_grad()
