@@ -11,6 +11,7 @@ from live import CLASSIFIER, ELEMENTS, PLAYGROUND, RUN, brought_up, draw, export
 from playwright.sync_api import Browser, Page
 
 from cvae_lib import CVAE, GenerativeClassifier
+from cvae_lib.course.experiments.empty_page import bounds, log_weights, search
 from cvae_lib.pretrained import WEIGHTS
 
 
@@ -36,11 +37,32 @@ def test_the_experiments_with_the_classifier_show_what_the_playground_says(page:
     assert evidence["M"].max() < content["low"]
     assert evidence["noise"].max() < content["low"] - 1000
     assert np.median(below["nothing"]) > 50
-    assert read["nothing"].mode().values == 1
     nothing = list(images).index("nothing")
     assert scores[nothing, :, 8].max() < -1e5
     with torch.no_grad():
         assert model.encode(x[nothing], torch.tensor(8)).scale.max() > 100
+
+
+def test_an_empty_page_is_read_by_the_dice_as_the_playground_says() -> None:
+    """With one draw of the noise, as the page takes it, and with the exported weights; then by a search."""
+    model, empty = CVAE.from_pretrained(CLASSIFIER).half().float(), torch.zeros(1, 784)
+    rolls = [GenerativeClassifier(model, random_state=seed).log_likelihood(empty) for seed in range(100)]
+    scores = torch.cat(rolls)
+    evidence = scores.logsumexp(1) - math.log(10)
+    content = exported(f"{CLASSIFIER}.histogram")
+    edges = np.linspace(content["low"], content["high"], len(content["counts"]) + 1)
+    below = np.interp(evidence.numpy(), edges, np.cumsum([0, *content["counts"]])) / 100
+    assert np.median(below) > 50, "higher than that of most test images"
+    assert evidence.std() > 5, "it jumps by ten nats and more"
+    ones, fives = ((scores.argmax(1) == label).float().mean() for label in (1, 5))
+    assert 0.4 < ones < 0.8
+    assert 0.2 < fives < 0.5
+    assert ones + fives > 0.85
+    labels = torch.arange(10)
+    q = search(model, empty[:, None], labels, starts=2)
+    found = bounds(log_weights(model, empty[:, None], labels, 1000, q), 1000)[0, 0]
+    assert found.argmax() == 1
+    assert found.logsumexp(0) - math.log(10) > evidence.max() + 5, "and even more welcome"
 
 
 def test_the_elements_work_from_a_file_and_from_a_server(browser: Browser, address: str) -> None:

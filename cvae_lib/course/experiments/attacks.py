@@ -49,7 +49,7 @@ Source: Rony et al., "Decoupling direction and norm for efficient gradient-based
 def opponent(dataset: str = "mnist", epochs: Sequence[int] = (10, 300), victims: int = 50) -> dict[str, Any]:
     """Train the discriminative network of chapter 10 for a short and for a long time, and attack both.
 
-    The victims are the first test images that all of them read correctly.
+    The victims are random test images that all of them read correctly.
 
     Returns:
         For each number of epochs the accuracy on the test images and the median change by both attacks of `ATTACKS`.
@@ -57,7 +57,8 @@ def opponent(dataset: str = "mnist", epochs: Sequence[int] = (10, 300), victims:
     train, test = load(dataset, "train"), load(dataset, "test")
     networks = [train_discriminative(train, epochs=number).requires_grad_(False) for number in epochs]
     answers = torch.stack([network(test.images).argmax(1) for network in networks])
-    chosen = (answers == test.labels).all(0).nonzero().flatten()[:victims]
+    readable = (answers == test.labels).all(0).nonzero().flatten()
+    chosen = readable[torch.randperm(len(readable), generator=torch.Generator().manual_seed(0))[:victims]]
     rows = []
     for network, number, answer in zip(networks, epochs, answers, strict=True):
         row: dict[str, Any] = {"epochs": number, "accuracy": (answer == test.labels).double().mean().item()}

@@ -8,6 +8,7 @@ from cvae_lib.checks import check_known
 from cvae_lib.course.experiments import RESULTS, Row, run_missing, store_results
 from cvae_lib.course.experiments.attacks import opponent
 from cvae_lib.course.experiments.collapse import BETAS, TREATMENTS, treatment, with_beta
+from cvae_lib.course.experiments.empty_page import WEIGHTS, empty_page, less_ink
 from cvae_lib.course.experiments.few_labels import (
     CHOSEN_AT,
     DROPOUT,
@@ -21,8 +22,10 @@ from cvae_lib.course.experiments.gradients import LATENT_DIMS, noise_in_training
 from cvae_lib.course.experiments.ladder import LADDER, climb
 from cvae_lib.course.experiments.overfitting import seen_and_unseen
 from cvae_lib.course.experiments.planes import PLANES, TEACHERS, encoder_alone, planes
+from cvae_lib.course.experiments.tightness import RUNGS, tightness
 
 EXPERIMENTS: dict[str, Callable[[], Row]] = {
+    "less-ink": less_ink,
     "opponent": opponent,
 }
 """Experiments that return all of their results at once, by name."""
@@ -60,6 +63,8 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
     "overfitting": ([{"seed": seed} for seed in range(3)], seen_and_unseen),
     "planes": ([{"networks": networks, "seed": seed} for networks, seed in PLANES], planes),
     "wrong-labels": ([{"labels": labels} for labels in TEACHERS], encoder_alone),
+    "empty-page": ([{"weights": weights} for weights in WEIGHTS], empty_page),
+    "tightness": ([{"rung": rung} for rung in RUNGS], tightness),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
 """Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
