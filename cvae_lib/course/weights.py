@@ -54,9 +54,9 @@ def make_weights(name: str, folder: Path = WEIGHTS) -> None:
     (folder / name / "README.md").write_text(card(name, log))
 
 
-def card(name: str, log: dict[str, Any]) -> str:
-    """The model card of stored weights, from their log: what they are, their data, their figures, their licence."""
-    recipe, shipped = log["recipe"], next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
+def figures_of(log: dict[str, Any]) -> dict[str, str]:
+    """What a card says of how well the stored weights do: what, and how much."""
+    shipped = next(run for run in log["runs"] if run["seed"] == log["shipped_seed"])
     last = shipped["epochs"][-1]
     trained = "training loss, running average over the last epoch, on images as they were transformed"
     figures = {
@@ -71,6 +71,12 @@ def card(name: str, log: dict[str, Any]) -> str:
     for bound, values in shipped.get("accuracy", {}).items():
         K, value = list(values.items())[-1]
         figures[f"accuracy as a classifier by {bound.replace('_', ' ')}, K = {K}"] = f"{100 * value:.2f} %"
+    return figures
+
+
+def card(name: str, log: dict[str, Any]) -> str:
+    """The model card of stored weights, from their log: what they are, their data, their figures, their licence."""
+    recipe, figures = log["recipe"], figures_of(log)
     lines = [f"| {what} | {figure} |" for what, figure in figures.items()]
     model = json.dumps(recipe["model"])
     kind = "conditional variational autoencoder" if recipe["model"].get("num_labels") else "variational autoencoder"

@@ -25,7 +25,7 @@ from cvae_lib.course.recipes import data_of, train_recipe
 from cvae_lib.scores import scores_by_draws
 
 STORED = {file.stem for file in experiments.RESULTS.glob("*.json")}
-UNFINISHED = {"few-labels", "collapse", "overfitting", "planes"}
+UNFINISHED = {"few-labels", "collapse", "overfitting", "planes", "tightness"}
 TINY = Recipe({"pixels": 784, "hidden_sizes": (8,), "num_labels": 10}, {"epochs": 2}, dataset="digits", split="fit")
 
 

