@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
+from cvae_lib.checks import look_up
 from cvae_lib.course.recipes import RECIPES, seeded
 from cvae_lib.course.transforms import jitter
 from cvae_lib.data import ImageSet
 from cvae_lib.networks import MLP, ConvEncoder
+from cvae_lib.train import PRECISIONS
 
 _NETWORK = RECIPES["cvae-50d"].model
 
@@ -52,6 +54,7 @@ def train_discriminative(
     weight_decay: float = 0.0,
     transform: Callable[[Tensor], Tensor] = jitter,
     network: Callable[[int, int], nn.Module] = fully_connected,
+    precision: str = "float32",
     seed: int = 0,
 ) -> nn.Module:
     """A network that models p(y | x) directly.
@@ -68,18 +71,22 @@ def train_discriminative(
         weight_decay: AdamW's, the share of the rate by which a weight shrinks in every step.
         transform: done to every batch of images.
         network: makes the network from the numbers of pixels and labels.
+        precision: of the products inside the network, as in `fit`.
         seed: of initial weights, order, transform and dropout.
 
     Returns:
         The network, from images (..., pixels) to logits (..., labels).
     """
+    dtype = look_up("precision", precision, PRECISIONS)
     with seeded(seed):
         made = network(data.images.shape[1], int(data.labels.max()) + 1)
         optimizer = torch.optim.AdamW(made.parameters(), lr=learning_rate, weight_decay=weight_decay)
         scheduler = OneCycleLR(optimizer, learning_rate, epochs * -(-len(data) // batch_size))
         for _ in range(epochs):
             for batch in torch.randperm(len(data)).split(batch_size):
-                loss = cross_entropy(made(transform(data.images[batch])), data.labels[batch])
+                with torch.autocast(data.images.device.type, dtype, enabled=dtype != torch.float32):
+                    logits = made(transform(data.images[batch]))
+                loss = cross_entropy(logits.float(), data.labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

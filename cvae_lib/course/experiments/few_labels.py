@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 
 from cvae_lib.course.experiments import stored_results
 from cvae_lib.course.experiments.discriminative import convolutional, fully_connected, train_discriminative
@@ -55,12 +56,23 @@ def _discriminative(few: ImageSet, test: ImageSet, seed: int, steps: int) -> flo
     return _accuracy(train_discriminative(few, seed=seed, **schedule(len(few), steps)), test)
 
 
+def _train(
+    kind: str, few: ImageSet, seed: int, steps: int, dropout: tuple[float, float], weight_decay: float
+) -> nn.Module:
+    """In 16 bits, as the generative model's recipe is trained."""
+    return train_discriminative(
+        few,
+        network=partial(NETWORKS[kind], dropout=dropout),
+        weight_decay=weight_decay,
+        precision="bfloat16",
+        seed=seed,
+        **schedule(len(few), steps),
+    )
+
+
 def _regularised(kind: str, few: ImageSet, test: ImageSet, seed: int, steps: int) -> float:
     """With the dropout and the weight decay that were chosen on validation images."""
-    dropout, weight_decay = chosen(kind, len(few) // 10)
-    made = partial(NETWORKS[kind], dropout=dropout)
-    arguments = schedule(len(few), steps)
-    return _accuracy(train_discriminative(few, network=made, weight_decay=weight_decay, seed=seed, **arguments), test)
+    return _accuracy(_train(kind, few, seed, steps, *chosen(kind, len(few) // 10)), test)
 
 
 def _logistic_regression(few: ImageSet, test: ImageSet, seed: int, steps: int) -> float:
@@ -116,10 +128,7 @@ def try_regularisation(
     """The accuracy of an opponent on the validation images, trained for 2,000 steps on images that are none of them."""
     fit, validation = load(dataset, "fit"), load(dataset, "validation")
     few = some_of_each(fit, per_class, seed=100)
-    made = partial(NETWORKS[network], dropout=dropout)
-    arguments = schedule(len(few), 2000)
-    trained = train_discriminative(few, network=made, weight_decay=weight_decay, seed=100, **arguments)
-    return {"accuracy": _accuracy(trained, validation)}
+    return {"accuracy": _accuracy(_train(network, few, 100, 2000, dropout, weight_decay), validation)}
 
 
 def chosen(network: str, per_class: int) -> tuple[tuple[float, float], float]:

@@ -40,7 +40,8 @@ def slant(images: Tensor) -> Tensor:
     v = -(place - (m.sum(-1) @ place)[..., None])  # upwards, one per row
     u = place - (m.sum(-2) @ place)[..., None]  # to the right, one per column
     uv = v[..., :, None] * u[..., None, :]
-    return (m * uv).sum((-1, -2)) / (m.sum(-1) * v**2).sum(-1)  # type: ignore[no-any-return]
+    found: Tensor = (m * uv).sum((-1, -2)) / (m.sum(-1) * v**2).sum(-1)
+    return found
 
 
 @torch.no_grad()
