@@ -7,7 +7,8 @@ to the place where it is drawn:
     A caption for this page.
     ```
 
-The figure is the PNG output of the cell whose metadata `mystnb.figure.name` is the name given. A page that shows a
+The figure is the PNG output of the cell whose metadata `mystnb.figure.name` is the name given. The caption of a
+chapter's own figure is the paragraph below it that begins with **Figure.**, which Colab shows in the same place. A page that shows a
 figure or quotes a number (`{glue:text}`) is built again whenever the notebook has changed.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import directives
 from myst_nb.ext.glue.utils import PendingGlueReference
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -74,8 +76,26 @@ def note_glued_notebooks(app, doctree) -> None:
         app.env.note_dependency(app.env.doc2path(reference.refdoc, base=False))
 
 
+def take_captions(app, doctree) -> None:
+    """Make the paragraph that begins with **Figure.** the caption of the figure above it."""
+    for mark in list(doctree.findall(nodes.strong)):
+        paragraph = mark.parent
+        if mark.astext() != "Figure." or paragraph.astext().find("Figure.") != 0:
+            continue
+        above = paragraph.parent[paragraph.parent.index(paragraph) - 1]
+        figures = list(above.findall(nodes.figure))
+        if not figures:
+            logging.getLogger(__name__).warning("a caption without a figure above it", location=paragraph)
+            continue
+        paragraph.parent.remove(paragraph)
+        text = paragraph.children[paragraph.index(mark) + 1 :]
+        text[0] = nodes.Text(text[0].lstrip())
+        figures[-1] += nodes.caption("", "", *text)
+
+
 def setup(app) -> dict[str, bool]:
     """Tell Sphinx what this extension adds."""
     app.add_directive("notebook-figure", NotebookFigure)
     app.connect("doctree-read", note_glued_notebooks)
+    app.connect("doctree-read", take_captions)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
