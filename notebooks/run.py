@@ -35,6 +35,7 @@ def run(path: Path) -> float:
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        "seconds": round(seconds),
     }
     nbformat.write(notebook, path)
     return seconds

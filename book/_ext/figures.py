@@ -8,8 +8,8 @@ to the place where it is drawn:
     ```
 
 The figure is the PNG output of the cell whose metadata `mystnb.figure.name` is the name given. The caption of a
-chapter's own figure is the paragraph below it that begins with **Figure.**, which Colab shows in the same place. A page that shows a
-figure or quotes a number (`{glue:text}`) is built again whenever the notebook has changed.
+chapter's own figure is the paragraph below it that begins with **Figure.**, which Colab shows in the same place. A page
+that shows a figure or quotes a number (`{glue:text}`) is built again whenever the notebook has changed.
 """
 
 import base64

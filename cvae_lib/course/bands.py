@@ -1,19 +1,24 @@
 """Numbers that training must land on: each measured value is held to a band, and the book quotes the value."""
 
+import math
+import textwrap
 import tomllib
+from html import escape
 from pathlib import Path
 
 from cvae_lib.course.dataset import dataset_name
 
 BANDS = Path(__file__).parent / "bands.toml"
+WIDTH = 44  # characters that a phone shows in one line
 _GLUE = "application/papermill.record/"
+_STYLE = "border-left: 3px solid #8886; margin: 0.3em 0; padding-left: 0.7em"
 
 
 def check(name: str, value: float) -> None:
-    """Print a measured value beside the band it must fall in, and raise when it does not.
+    """Say what was measured and what to expect, and raise when it lies outside its band.
 
-    The bands stand in `bands.toml`, one table per data set. In a notebook the value is also stored under
-    its name in a form that the book's pages quote (`glue`), so that prose never repeats it by hand.
+    What the value is called and its bands, one table per data set, stand in `bands.toml`. In a notebook the value
+    is also stored under its name in a form that the book's pages quote (`glue`): prose never repeats it by hand.
 
     Args:
         name: key of the band, such as "vae.train_loss".
@@ -24,27 +29,39 @@ def check(name: str, value: float) -> None:
         AssertionError: the value is outside its band.
     """
     dataset = dataset_name()
-    bands = tomllib.loads(BANDS.read_text())[dataset]
-    if name not in bands:
+    file = tomllib.loads(BANDS.read_text())
+    if name not in file[dataset]:
         raise KeyError(f"{BANDS.name} has no band {name!r} for {dataset}.")
-    low, high = bands[name]
+    low, about, high = file[dataset][name]
     value = float(value)
-    line = f"{name} {value:.2f} in [{low:g}, {high:g}]"
     if not low <= value <= high:
         raise AssertionError(f"{name} is {value:.2f}, outside the band [{low:g}, {high:g}] for {dataset}.")
-    print(line)
-    _glue(name, value, line)
+    decimals = max(0, _places(high - low) + 1, _places(about) + 2)
+    lines = [f"you should see about {about:,}.", f"Here it is {value:,.{decimals}f}."]
+    if name in file.get("seeds", {}):
+        lines.append(f"Other seeds vary by {file['seeds'][name]:g}.")
+    _show(name, value, file["words"].get(name, name.split(".")[-1].replace("_", " ")), lines)
 
 
-def _glue(name: str, value: float, line: str) -> None:
-    """Store value in the notebook the way myst-nb's `glue` does, without needing myst-nb (Colab has none)."""
+def _places(value: float) -> int:
+    """Decimals down to the first digit of a value that is not 0: 2 of 0.04, -1 of 40."""
+    return -math.floor(math.log10(abs(value))) if value else 0
+
+
+def _show(name: str, value: float, words: str, lines: list[str]) -> None:
+    """Print; in a notebook, show as a card, and store the value as myst-nb's `glue` does (Colab has no myst-nb)."""
+    plain = "\n  ".join([textwrap.fill(f"{words}:", WIDTH), *lines])
     try:
         from IPython.core.getipython import get_ipython
         from IPython.display import display
     except ImportError:
+        print(plain)
         return
     if get_ipython() is None:
+        print(plain)
         return
+    card = f'<div class="measured" style="{_STYLE}"><b>{escape(words)}:</b> {" ".join(lines)}</div>'
+    display({"text/plain": plain, "text/html": card}, raw=True)
     # The comment is for nbval: it tells this record from any other number, so that only such records are masked.
-    record = {_GLUE + "text/plain": f"{value!r}  # {line}"}
+    record = {_GLUE + "text/plain": f"{value!r}  # {name}"}
     display(record, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}})

@@ -1,6 +1,7 @@
 """Measured values are held to bands, and the file of bands and the notebooks agree on what is measured."""
 
 import math
+import re
 import tomllib
 from pathlib import Path
 
@@ -18,24 +19,30 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 def two_bands(tmp_path, monkeypatch):
     """A file of bands that differ by data set, and the digits chosen."""
     file = tmp_path / "bands.toml"
-    file.write_text('[mnist]\n"vae.loss" = [1, 2]\n[digits]\n"vae.loss" = [139.0, 142.5]\n"low" = [-1, 1e4]\n')
+    file.write_text(
+        '[words]\n"vae.loss" = "loss on the training images, in nats"\n"low" = "any"\n[seeds]\n"low" = 0.5\n'
+        '[mnist]\n"vae.loss" = [1, 1.5, 2]\n[digits]\n"vae.loss" = [139.0, 141, 142.5]\n"low" = [-1, 7000, 1e4]\n'
+    )
     monkeypatch.setattr(bands, "BANDS", file)
     monkeypatch.setenv("CVAE_DATASET", "digits")
 
 
 @pytest.mark.usefixtures("two_bands")
 @pytest.mark.parametrize(
-    ("name", "value", "line"),
+    ("name", "value", "expected"),
     [
-        ("vae.loss", 140.8749, "vae.loss 140.87 in [139, 142.5]"),
-        ("vae.loss", torch.tensor(139.0), "vae.loss 139.00 in [139, 142.5]"),
-        ("vae.loss", np.float64(142.5), "vae.loss 142.50 in [139, 142.5]"),
-        ("low", 0, "low 0.00 in [-1, 10000]"),
+        ("vae.loss", 140.8749, "you should see about 141.\n  Here it is 140.9."),
+        ("vae.loss", torch.tensor(139.0), "you should see about 141.\n  Here it is 139.0."),
+        ("vae.loss", np.float64(142.5), "you should see about 141.\n  Here it is 142.5."),
+        ("low", 0, "any:\n  you should see about 7,000.\n  Here it is 0.\n  Other seeds vary by 0.5."),
     ],
 )
-def test_a_value_is_printed_beside_its_band(capsys, name, value, line):
+def test_a_reader_is_told_what_to_expect_and_what_it_is_here(capsys, name, value, expected):
     check(name, value)
-    assert capsys.readouterr().out == line + "\n"
+    printed = capsys.readouterr().out
+    assert printed.endswith(expected + "\n")
+    assert all(len(line) <= bands.WIDTH for line in printed.splitlines())
+    assert not re.search(r" in \[|_|vae\.", printed), "a reader is shown no band and no key"
 
 
 @pytest.mark.usefixtures("two_bands")
@@ -62,10 +69,10 @@ def checked_names(notebook: Path) -> list[str]:
     return [metadata["scrapbook"]["name"] for metadata in outputs if "scrapbook" in metadata]
 
 
-def test_every_band_exists_for_both_data_sets_and_is_an_interval():
+def test_every_band_exists_for_both_data_sets_and_holds_what_a_reader_is_told():
     mnist, digits = (tomllib.loads(bands.BANDS.read_text())[name] for name in ("mnist", "digits"))
     assert list(mnist) == list(digits)
-    assert all(low < high for low, high in [*mnist.values(), *digits.values()])
+    assert all(low <= about <= high and low < high for low, about, high in [*mnist.values(), *digits.values()])
 
 
 def test_bands_and_notebooks_name_the_same_values():
