@@ -15,7 +15,7 @@ def try_answer(exercise: str, answer: Any, expected: Any, tolerance: float = 1e-
         tolerance: how far the answer may be off, absolutely and relative to what is expected.
     """
     if answer is ...:
-        print(f"Exercise {exercise}: fill in the blank, then run this cell.")
+        print(f"Exercise {exercise}: fill in the blank.")
         return
     found, right = torch.as_tensor(answer).double(), torch.as_tensor(expected).double()
     if found.shape != right.shape:
