@@ -3,7 +3,6 @@
 import math
 import textwrap
 import tomllib
-from html import escape
 from pathlib import Path
 
 from cvae_lib.course.dataset import dataset_name
@@ -11,14 +10,14 @@ from cvae_lib.course.dataset import dataset_name
 BANDS = Path(__file__).parent / "bands.toml"
 WIDTH = 44  # characters that a phone shows in one line
 _GLUE = "application/papermill.record/"
-_STYLE = "border-left: 3px solid #8886; margin: 0.3em 0; padding-left: 0.7em"
 
 
 def check(name: str, value: float) -> None:
     """Say what was measured and what to expect, and raise when it lies outside its band.
 
-    What the value is called and its bands, one table per data set, stand in `bands.toml`. In a notebook the value
-    is also stored under its name in a form that the book's pages quote (`glue`): prose never repeats it by hand.
+    The book shows the printed lines as a card. What the value is called and its bands, one table per data set, stand in
+    `bands.toml`. In a notebook the value is also stored under its name in a form that the book's pages quote (`glue`),
+    so that prose never repeats it by hand.
 
     Args:
         name: key of the band, such as "vae.train_loss".
@@ -37,10 +36,13 @@ def check(name: str, value: float) -> None:
     if not low <= value <= high:
         raise AssertionError(f"{name} is {value:.2f}, outside the band [{low:g}, {high:g}] for {dataset}.")
     decimals = max(0, _places(high - low) + 1, _places(about) + 2)
-    lines = [f"you should see about {about:,}.", f"Here it is {value:,.{decimals}f}."]
+    words = file["words"].get(name, name.split(".")[-1].replace("_", " "))
+    print(textwrap.fill(f"{words}:", WIDTH, subsequent_indent="    "))
+    print(f"  you should see about {about:,}.")
+    print(f"  Here it is {value:,.{decimals}f}.")
     if name in file.get("seeds", {}):
-        lines.append(f"Other seeds vary by {file['seeds'][name]:g}.")
-    _show(name, value, file["words"].get(name, name.split(".")[-1].replace("_", " ")), lines)
+        print(f"  Other seeds vary by {file['seeds'][name]:g}.")
+    _glue(name, value)
 
 
 def _places(value: float) -> int:
@@ -48,20 +50,15 @@ def _places(value: float) -> int:
     return -math.floor(math.log10(abs(value))) if value else 0
 
 
-def _show(name: str, value: float, words: str, lines: list[str]) -> None:
-    """Print; in a notebook, show as a card, and store the value as myst-nb's `glue` does (Colab has no myst-nb)."""
-    plain = "\n  ".join([textwrap.fill(f"{words}:", WIDTH), *lines])
+def _glue(name: str, value: float) -> None:
+    """Store value in the notebook the way myst-nb's `glue` does, without needing myst-nb (Colab has none)."""
     try:
         from IPython.core.getipython import get_ipython
         from IPython.display import display
     except ImportError:
-        print(plain)
         return
     if get_ipython() is None:
-        print(plain)
         return
-    card = f'<div class="measured" style="{_STYLE}"><b>{escape(words)}:</b> {" ".join(lines)}</div>'
-    display({"text/plain": plain, "text/html": card}, raw=True)
     # The comment is for nbval: it tells this record from any other number, so that only such records are masked.
     record = {_GLUE + "text/plain": f"{value!r}  # {name}"}
     display(record, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}})
