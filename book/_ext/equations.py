@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from api import PACKAGE, documented, folded, home, inline, source
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -26,6 +25,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+PACKAGE = "cvae_lib"
 QUOTE = re.compile(r"\((\d+\.\d+)\)")
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 NOT_PROSE = (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.reference, nodes.title, addnodes.pending_xref)
@@ -104,27 +104,45 @@ def checking(cells: list[dict], at: int, formula: str, number: str) -> int | Non
     return ordered[0] if ordered else None
 
 
+def documented(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and docstrings of the public functions and classes in a module, members of classes too."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield prefix + node.name, ast.get_docstring(node) or ""
+            if isinstance(node, ast.ClassDef):
+                yield from documented(node.body, f"{node.name}.")
+
+
+def home(package: Path, module: str, name: str) -> str:
+    """Where one imports a name from: the outermost package that hands it on, or its module; without `cvae_lib.`."""
+    parts = module.split(".")[1:]
+    for depth in range(len(parts)):
+        init = package.joinpath(*parts[:depth], "__init__.py").read_text(encoding="utf-8")
+        if any(f'"{name}"' in line for line in re.findall(r"^__all__.*", init, re.MULTILINE)):
+            return ".".join([*parts[:depth], name])
+    return ".".join([*parts, name])
+
+
+def without_docstring(test: ast.FunctionDef, lines: list[str]) -> str:
+    """The lines of a test with its decorators."""
+    first = min(node.lineno for node in [test, *test.decorator_list])
+    said = test.body[0]
+    return "\n".join(lines[first - 1 : said.lineno - 1] + lines[said.end_lineno : test.end_lineno])
+
+
 def functions(root: Path) -> list[Quote]:
     """Everything public in the library whose docstring names equations in its section `Equations`."""
     found = []
     for file in sorted((root / PACKAGE).rglob("*.py")):
         path = file.relative_to(root)
         module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-        for name, text in public_docstrings(ast.parse(file.read_text(encoding="utf-8")).body):
+        for name, text in documented(ast.parse(file.read_text(encoding="utf-8")).body):
             outer, *member = name.split(".")
             for section in re.findall(r"^\s*Equations: (.*)", text, re.MULTILINE):
                 if numbers := tuple(QUOTE.findall(section)):
                     shown = ".".join([home(root / PACKAGE, module, outer), *member])
                     found.append(Quote(shown, path.as_posix(), numbers, text, ""))
     return found
-
-
-def public_docstrings(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and docstrings of what is public in a module, members of classes too."""
-    for name, (node, text) in documented(body).items():
-        yield prefix + name, text
-        if isinstance(node, ast.ClassDef):
-            yield from public_docstrings(node.body, f"{name}.")
 
 
 def tests(root: Path) -> list[Quote]:
@@ -136,7 +154,7 @@ def tests(root: Path) -> list[Quote]:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 docstring = ast.get_docstring(node) or ""
                 if numbers := tuple(QUOTE.findall(docstring)):
-                    code = source(node, text.splitlines())
+                    code = without_docstring(node, text.splitlines())
                     found.append(Quote(node.name, file.relative_to(root).as_posix(), numbers, docstring, code))
     return found
 
@@ -230,9 +248,18 @@ class EquationTests(SphinxDirective):
         found: list[nodes.Node] = []
         for quote in tests(Path(self.env.srcdir)):
             name = nodes.paragraph("", "", nodes.literal("", quote.name), nodes.Text(f" in {quote.file}"))
-            said = [nodes.paragraph("", "", *inline(part)) for part in quote.docstring.split("\n\n")]
-            found.append(nodes.container("", name, *said, *folded(quote.code), ids=[quote.place], classes=["test"]))
+            said = [nodes.paragraph("", "", *with_names(part)) for part in quote.docstring.split("\n\n")]
+            code = nodes.literal_block(quote.code, quote.code, language="python")
+            fold = nodes.raw("", "<details><summary>Code</summary>", format="html")
+            end = nodes.raw("", "</details>", format="html")
+            found.append(nodes.container("", name, *said, fold, code, end, ids=[quote.place], classes=["test"]))
         return found
+
+
+def with_names(text: str) -> list[nodes.Node]:
+    """Text whose names in backticks are code."""
+    parts = " ".join(text.split()).split("`")
+    return [nodes.literal("", part) if i % 2 else nodes.Text(part) for i, part in enumerate(parts)]
 
 
 # ---- In the chapters: places to link to, and numbers that are links ----

@@ -54,7 +54,7 @@ PUBLIC = {name: getattr(cvae_lib, name) for name in cvae_lib.__all__} | {
 
 
 def test_every_module_has_its_place() -> None:
-    shown = re.findall(r"^```\{api\} (\S+)", (ROOT / "book" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = re.findall(r"^\.\. automodule:: (\S+)", (ROOT / "book" / "api.md").read_text("utf-8"), re.MULTILINE)
     assert Counter(shown) == Counter(MODULES - {"cvae_lib.course"}), "the package itself only hands names on"
 
 
@@ -99,15 +99,34 @@ def test_every_public_method_is_documented(built_book: Book) -> None:
     assert found > 20
 
 
-def test_names_in_docstrings_lead_to_their_entries(built_book: Book) -> None:
+def test_docstrings_are_laid_out(built_book: Book) -> None:
+    """Sections, formulas, names of arguments and names that lead to their entries; nothing is left as it was typed."""
     page = parsed(built_book.html / "book" / "api.html")
     linked = {link["href"] for link in page.select("dl.py a.reference.internal")}
     assert {"#cvae_lib.CVAE.encode", "#cvae_lib.PosteriorDraws", "#cvae_lib.elbo_terms"} <= linked
-    raw = re.findall(r"(?:Args|Returns|Raises|Source|Equations):", page.select_one("article").get_text())
-    assert not raw, f"sections of docstrings that were not understood: {raw}"
-    items = {words(item.get_text()) for item in page.select("dl.api-items > dt")}
-    assert {"num_samples", "ValueError", "importance_weighted", "reconstruction, kl, loss"} <= items
-    assert not {"Accuracy", "Training"} & items, "sentences with a colon are no items"
+    prose = "\n".join(paragraph.get_text() for paragraph in page.select("dl.py p"))
+    raw = re.findall(r"(?:Args|Source|Equations):|.{20}`", prose)
+    assert not raw, f"not understood: {raw}"
+    sections = {words(title.get_text()) for title in page.select("dl.py :is(p.rubric, dl.field-list > dt)")}
+    assert sections == {"Parameters:", "Returns", "Raises:", "Attributes:", "Equations", "Source"}
+    items = {words(item.get_text()) for item in page.select("dl.field-list :is(li, dd) > p > strong")}
+    assert {"num_samples", "ValueError", "reconstruction, kl, loss"} <= items
+    formulas = {words(formula.get_text()) for formula in page.select("dl.py .highlight-none pre")}
+    assert "loss = reconstruction + kl = -ELBO" in formulas
+    assert "p(y | x) = p(x | y) p(y) / sum_c p(x | c) p(c), log p(x | y) by one of four scores:" in formulas
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_entry_leads_to_its_code_and_its_equations(built_book: Book, name: str) -> None:
+    """The code on the page of its module, and a link for each equation that the docstring names."""
+    page, value = built_book.html / "book" / "api.html", PUBLIC[name]
+    signature = signature_on(parsed(page), name)
+    file, place = next(link["href"] for link in signature.select("a:has(.viewcode-link)")).split("#")
+    code = parsed((page.parent / file).resolve()).find(id=place).get_text()
+    assert re.search(rf"^(class|def) {value.__name__}\b", code, re.MULTILINE)
+    quoted = re.findall(r"\(\d+\.\d+\)", "".join(re.findall(r"^\s*Equations: (.*)", value.__doc__, re.MULTILINE)))
+    linked = [link.get_text() for link in signature.find_next_sibling("dd").select("a[href*='#equation-']")]
+    assert set(quoted) <= set(linked)
 
 
 # ---- Equations ----
