@@ -56,10 +56,11 @@ def notify(watchers: Iterable[Callback], event: str, training: Training) -> None
 class Epoch(NamedTuple):
     """One row of a `History`: averages per image in nats, and seconds.
 
-    reconstruction, kl, loss: the terms of the negative ELBO and their sum, whatever is minimised; running averages
-        over the epoch's batches, gathered while the weights move.
-    held_out_reconstruction, held_out_kl, held_out_loss: on the held-out set after the epoch; None without one.
-    seconds: of the pass over the training images, without the held-out set.
+    Attributes:
+        reconstruction, kl, loss: the terms of the negative ELBO and their sum, whatever is minimised; running averages
+            over the epoch's batches, gathered while the weights move.
+        held_out_reconstruction, held_out_kl, held_out_loss: on the held-out set after the epoch; None without one.
+        seconds: of the pass over the training images, without the held-out set.
     """
 
     epoch: int

@@ -25,9 +25,9 @@ class GenerativeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
         p(y | x) = p(x | y) p(y) / sum_c p(x | c) p(c),    log p(x | y) by one of four scores:
 
-    elbo, importance_weighted, reconstruction: from K draws under every label, see `BOUNDS`; the first two are lower
-        bounds in expectation.
-    quadrature: log p(x | y) itself, for a code of two dimensions; needs no draws.
+    - elbo, importance_weighted, reconstruction: from K draws under every label, see `BOUNDS`; the first two are lower
+      bounds in expectation.
+    - quadrature: log p(x | y) itself, for a code of two dimensions; needs no draws.
 
     On grey pixels with the Bernoulli likelihood all four scores are pseudo-likelihoods (see `BernoulliLikelihood`), and
     so p(y | x) is Bayes' rule on a pseudo-likelihood.
@@ -111,7 +111,7 @@ class GenerativeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     @property
     def model_(self) -> CVAE:
-        """The model in use: the one given, or the one that `fit` trained."""
+        """The model in use, the one given, or the one that `fit` trained."""
         check_is_fitted(self)
         return self._model if self.model is None else self.model
 

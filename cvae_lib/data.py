@@ -101,17 +101,17 @@ class ImageSet:
 def load(dataset: str, split: str) -> ImageSet:
     """One split of a data set, pixels scaled to [0, 1].
 
-    mnist: 28x28 digits (LeCun, Cortes & Burges, 1998): train 60,000, test 10,000, and for whatever is chosen
-        (hyperparameters, stopping, thresholds) fit and validation, the first 50,000 and the last 10,000 of
-        train. torchvision downloads it on first use; files that are there are checked against our checksums.
-    digits: scikit-learn's 1,797 digits of 8x8 pixels, enlarged to 20x20 in a 28x28 frame as MNIST's are:
-        train 1,500, test 297, fit 1,250, validation 250. Needs no network.
-    kmnist: the 10,000 test images of Kuzushiji-MNIST (Clanuwat et al., "Deep learning for classical Japanese
-        literature", 2018), 28x28 pixels like MNIST's but cursive Japanese; only the split "test". For images
-        that no digit model should take for digits. Found and downloaded as MNIST is.
+    - mnist: 28x28 digits (LeCun, Cortes & Burges, 1998): train 60,000, test 10,000, and for whatever is chosen
+      (hyperparameters, stopping, thresholds) fit and validation, the first 50,000 and the last 10,000 of
+      train. torchvision downloads it on first use; files that are there are checked against our checksums.
+    - digits: scikit-learn's 1,797 digits of 8x8 pixels, enlarged to 20x20 in a 28x28 frame as MNIST's are:
+      train 1,500, test 297, fit 1,250, validation 250. Needs no network.
+    - kmnist: the 10,000 test images of Kuzushiji-MNIST (Clanuwat et al., "Deep learning for classical Japanese
+      literature", 2018), 28x28 pixels like MNIST's but cursive Japanese; only the split "test". For images
+      that no digit model should take for digits. Found and downloaded as MNIST is.
 
     The environment variable CVAE_DATA, an absolute path, names the folder that holds `MNIST/raw` and `KMNIST/raw`;
-    without it that is `~/.cache/cvae_lib`. When set it must hold the files: nothing is downloaded into it.
+    without it that is .cache/cvae_lib at home. When set it must hold the files: nothing is downloaded into it.
 
     Args:
         dataset: "mnist", "digits" or "kmnist".
@@ -138,7 +138,7 @@ def load(dataset: str, split: str) -> ImageSet:
 
 
 def data_folder() -> Path:
-    """The folder that holds `MNIST/raw`: CVAE_DATA when set, else `~/.cache/cvae_lib`.
+    """The folder that holds `MNIST/raw`: CVAE_DATA when set, else .cache/cvae_lib at home.
 
     Raises:
         DataError: CVAE_DATA is set but is not the absolute path of a folder.

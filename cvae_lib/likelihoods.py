@@ -178,7 +178,7 @@ class GaussianLikelihood(Likelihood):
         return logits.sigmoid() / self.sigma_G**2
 
     def base(self, x: Tensor) -> Tensor:
-        """-|x|^2 / (2 sigma_G^2)."""
+        """`-|x|^2 / (2 sigma_G^2)`."""
         return -0.5 * (x / self.sigma_G).square().sum(-1)
 
 

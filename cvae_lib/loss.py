@@ -22,8 +22,9 @@ class ElboTerms(NamedTuple):
     With the Bernoulli likelihood, the loss of a grey image is the expected -ELBO of that image binarised at random,
     and so an upper bound on its expected -log p.
 
-    reconstruction: E_q[-log p(x | z, y)], also called distortion; summed over pixels.
-    kl: KL(q(z | x, y) || p(z)), also called rate; summed over latent dimensions.
+    Attributes:
+        reconstruction: E_q[-log p(x | z, y)], also called distortion; summed over pixels.
+        kl: KL(q(z | x, y) || p(z)), also called rate; summed over latent dimensions.
 
     Equations: (1.11), (3.4)
     """
@@ -40,9 +41,10 @@ class ElboTerms(NamedTuple):
 class PosteriorDraws(NamedTuple):
     """K draws of the code for every image, and what all bounds are computed from.
 
-    z: the draws z_k ~ q(z | x, y), shape (K, ..., latent_dim); gradients pass through them (reparameterisation).
-    log_likelihood: log p(x | z_k, y), summed over pixels, in nats, shape (K, ...).
-    posterior, prior: q(z | x, y) and p(z).
+    Attributes:
+        z: the draws z_k ~ q(z | x, y), shape (K, ..., latent_dim); gradients pass through them (reparameterisation).
+        log_likelihood: log p(x | z_k, y), summed over pixels, in nats, shape (K, ...).
+        posterior, prior: q(z | x, y) and p(z).
 
     Equations: (2.1), (2.4), (6.1), (6.4), (9.7)
     """
@@ -59,7 +61,7 @@ class PosteriorDraws(NamedTuple):
 
     @property
     def terms(self) -> ElboTerms:
-        """Both terms of the negative ELBO: the mean over the draws and the closed-form KL divergence."""
+        """Both terms of the negative ELBO, the mean over the draws and the closed-form KL divergence."""
         return ElboTerms(-self.log_likelihood.mean(0), self.kl.sum(-1))
 
     @property
@@ -75,7 +77,7 @@ class PosteriorDraws(NamedTuple):
 
     @property
     def effective_sample_size(self) -> Tensor:
-        """(sum_k w_k)^2 / sum_k w_k^2: K when all weights are equal, 1 when one of them is all there is.
+        """(sum_k w_k)^2 / sum_k w_k^2, which is K when all weights are equal and 1 when one of them is all there is.
 
         Equations: (6.4)
         """
@@ -94,9 +96,9 @@ BOUNDS: dict[str, Callable[[PosteriorDraws], Tensor]] = {
 }
 """What may stand for log p(x | y), from the draws, by name.
 
-reconstruction: E_q[log p(x | z, y)] without the KL; bounds nothing, and may exceed log p(x | y).
-elbo: E_q[log p(x | z, y)] - KL(q(z | x, y) || p(z)), with the closed-form KL; a lower bound in expectation.
-importance_weighted: log of the mean of K importance weights; a lower bound in expectation, tighter with K.
+- reconstruction: E_q[log p(x | z, y)] without the KL; bounds nothing, and may exceed log p(x | y).
+- elbo: E_q[log p(x | z, y)] - KL(q(z | x, y) || p(z)), with the closed-form KL; a lower bound in expectation.
+- importance_weighted: log of the mean of K importance weights; a lower bound in expectation, tighter with K.
 """
 
 

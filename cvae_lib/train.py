@@ -19,10 +19,10 @@ SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
     "constant": lambda optimizer, rate, steps: ConstantLR(optimizer, 1.0, steps),
     "one_cycle": OneCycleLR,
 }
-"""What becomes of the learning rate, by name: from the optimizer, the highest rate and the number of steps.
+"""What becomes of the learning rate, by name, made from the optimizer, the highest rate and the number of steps.
 
-one_cycle: up to the rate over the first 30 % of the steps, then down to almost 0 along a cosine (Smith & Topin,
-"Super-convergence", 2018).
+- one_cycle: up to the rate over the first 30 % of the steps, then down to almost 0 along a cosine (Smith & Topin,
+  "Super-convergence", 2018).
 """
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

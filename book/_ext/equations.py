@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from api import PACKAGE, documented, folded, home, inline, source
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -26,7 +25,9 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+PACKAGE = "cvae_lib"
 QUOTE = re.compile(r"\((\d+\.\d+)\)")
+COMPARES = re.compile(r"^\s*assert\b|\b(?:check|allclose|isclose|assert_close)\(", re.MULTILINE)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 NOT_PROSE = (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.reference, nodes.title, addnodes.pending_xref)
 
@@ -38,7 +39,8 @@ class Equation(NamedTuple):
     formula: str  # LaTeX without its number
     chapter: str  # the page, such as "notebooks/03_vae"
     title: str  # of the chapter
-    check: int | None  # the cell of code that checks it, counted from 0
+    cell: int | None  # the cell of code that checks it or at least uses it, counted from 0
+    checked: bool  # whether that cell compares
 
 
 class Quote(NamedTuple):
@@ -75,33 +77,72 @@ def equations(root: Path, chapters: list[str]) -> tuple[dict[str, Equation], lis
                 faults.append(f"{chapter}, cell {at}: a \\tag outside of $$ ... $$, or two in one formula")
             for formula in formulas:
                 number = TAG.search(formula)[1]
-                if number.split(".")[0] != title.split(".")[0]:
+                if not re.match(rf"{number.split('.')[0]}[a-z]?\.", title):  # a deep dive beside chapter 10 is 10a
                     faults.append(f"{chapter}: ({number}) does not carry the number of its chapter")
                 if number in found:
                     faults.append(f"({number}) is the number of two equations: {found[number].chapter} and {chapter}")
-                check = checking(cells, at, formula, number)
-                found.setdefault(number, Equation(number, TAG.sub("", formula).strip(), chapter, title, check))
+                cell, checked = belonging(cells, at, formula, number)
+                found.setdefault(number, Equation(number, TAG.sub("", formula).strip(), chapter, title, cell, checked))
     return found, faults
 
 
-def checking(cells: list[dict], at: int, formula: str, number: str) -> int | None:
-    """The cell of code that checks an equation of cell `at`.
+def belonging(cells: list[dict], at: int, formula: str, number: str) -> tuple[int | None, bool]:
+    """The cell of code that belongs to an equation of cell `at`, and whether it compares.
 
-    That is the next one before a new section begins; failing that, a later one that quotes the number; failing that,
-    the solution of the exercise that the equation belongs to.
+    Cells belong to it that quote the number or stand below a text that does, and the next cell before a new section
+    begins, which is no solution of an exercise if there is another. The first that compares is taken, else the first.
     """
     here, below, quoting = True, [], []
     for index, cell in enumerate(cells[at:], at):
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             here = here and not re.search(r"^## ", text.split(formula)[-1] if index == at else text, re.MULTILINE)
+            announced = index > at and f"({number})" in text
+        elif announced or f"({number})" in text:
+            quoting.append(index)
+            announced = False
         elif here:
             below.append(index)
-        elif f"({number})" in text:
-            quoting.append(index)
-    solutions = [index for index in below if "solution" in cells[index]["metadata"].get("tags", [])]
-    ordered = [index for index in below if index not in solutions] + quoting + solutions
-    return ordered[0] if ordered else None
+    below.sort(key=lambda index: "solution" in cells[index]["metadata"].get("tags", []))
+    found = sorted(below[:1] + quoting)
+    comparing = [index for index in found if compares(cells[index])]
+    return next(iter(comparing + found), None), bool(comparing)
+
+
+def compares(cell: dict) -> bool:
+    """Whether a cell holds something against something else.
+
+    It asserts, or calls a function such as `check` or `allclose`; or it prints two values that the text compares, and
+    says so by its tag `compares`.
+    """
+    tags = cell["metadata"].get("tags", [])
+    return "compares" in tags or bool(COMPARES.search("".join(cell["source"])))
+
+
+def documented(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and docstrings of the public functions and classes in a module, members of classes too."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield prefix + node.name, ast.get_docstring(node) or ""
+            if isinstance(node, ast.ClassDef):
+                yield from documented(node.body, f"{node.name}.")
+
+
+def home(package: Path, module: str, name: str) -> str:
+    """Where one imports a name from: the outermost package that hands it on, or its module; without `cvae_lib.`."""
+    parts = module.split(".")[1:]
+    for depth in range(len(parts)):
+        init = package.joinpath(*parts[:depth], "__init__.py").read_text(encoding="utf-8")
+        if any(f'"{name}"' in line for line in re.findall(r"^__all__.*", init, re.MULTILINE)):
+            return ".".join([*parts[:depth], name])
+    return ".".join([*parts, name])
+
+
+def without_docstring(test: ast.FunctionDef, lines: list[str]) -> str:
+    """The lines of a test with its decorators."""
+    first = min(node.lineno for node in [test, *test.decorator_list])
+    said = test.body[0]
+    return "\n".join(lines[first - 1 : said.lineno - 1] + lines[said.end_lineno : test.end_lineno])
 
 
 def functions(root: Path) -> list[Quote]:
@@ -110,21 +151,13 @@ def functions(root: Path) -> list[Quote]:
     for file in sorted((root / PACKAGE).rglob("*.py")):
         path = file.relative_to(root)
         module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-        for name, text in public_docstrings(ast.parse(file.read_text(encoding="utf-8")).body):
+        for name, text in documented(ast.parse(file.read_text(encoding="utf-8")).body):
             outer, *member = name.split(".")
             for section in re.findall(r"^\s*Equations: (.*)", text, re.MULTILINE):
                 if numbers := tuple(QUOTE.findall(section)):
                     shown = ".".join([home(root / PACKAGE, module, outer), *member])
                     found.append(Quote(shown, path.as_posix(), numbers, text, ""))
     return found
-
-
-def public_docstrings(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and docstrings of what is public in a module, members of classes too."""
-    for name, (node, text) in documented(body).items():
-        yield prefix + name, text
-        if isinstance(node, ast.ClassDef):
-            yield from public_docstrings(node.body, f"{name}.")
 
 
 def tests(root: Path) -> list[Quote]:
@@ -136,7 +169,7 @@ def tests(root: Path) -> list[Quote]:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 docstring = ast.get_docstring(node) or ""
                 if numbers := tuple(QUOTE.findall(docstring)):
-                    code = source(node, text.splitlines())
+                    code = without_docstring(node, text.splitlines())
                     found.append(Quote(node.name, file.relative_to(root).as_posix(), numbers, docstring, code))
     return found
 
@@ -153,7 +186,7 @@ def faults_of_quotes(known: dict[str, Equation], quotes: list[Quote]) -> list[st
     alone = [
         f"({equation.number}) of {equation.chapter} has neither a function, nor a test, nor a cell of its chapter"
         for equation in known.values()
-        if equation.check is None and equation.number not in quoted
+        if equation.cell is None and equation.number not in quoted
     ]
     return unknown + alone
 
@@ -188,24 +221,26 @@ class Equations(SphinxDirective):
             formula = nodes.math_block("", equation.formula, nowrap=False, number=None, label=None)
             cell = nodes.entry("", formula, self.where(equation))
             body += nodes.row("", nodes.entry("", nodes.paragraph("", "", number)), cell)
-        names = ("no.", "equation, computed by, checked by")
+        names = ("no.", "equation, computed by, checked by, used in")
         head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in names))
         columns = [nodes.colspec(colwidth=1, stub=1), nodes.colspec(colwidth=9)]
         return nodes.table("", nodes.tgroup("", *columns, nodes.thead("", head), body, cols=2), classes=["equations"])
 
     def where(self, equation: Equation) -> nodes.definition_list:
-        """The functions that compute an equation; the cell and the tests that check it."""
+        """The functions that compute an equation; the cell and the tests that check it, or the cell that uses it."""
         computed = [self.function(quote) for quote in self.functions if equation.number in quote.numbers]
-        checked: list[nodes.Node] = []
-        if equation.check is not None:
-            checked.append(
-                self.link(f"a cell of chapter {equation.number.split('.')[0]}", equation, f"cell-{equation.check}")
-            )
-        for quote in self.tests:
-            if equation.number in quote.numbers:
-                checked.append(nodes.reference("", "", nodes.literal("", quote.name), refid=quote.place))
+        tested = [
+            nodes.reference("", "", nodes.literal("", quote.name), refid=quote.place)
+            for quote in self.tests
+            if equation.number in quote.numbers
+        ]
+        cell = []
+        if equation.cell is not None:
+            text = f"a cell of chapter {equation.title.split('.')[0]}"
+            cell = [self.link(text, equation, f"cell-{equation.cell}")]
+        checked, used = (cell + tested, []) if equation.checked else (tested, cell)
         found = nodes.definition_list(classes=["where"])
-        for name, links in (("computed by", computed), ("checked by", checked)):
+        for name, links in (("computed by", computed), ("checked by", checked), ("used in", used)):
             if links:
                 listed = nodes.definition("", *(nodes.paragraph("", "", link) for link in links))
                 found += nodes.definition_list_item("", nodes.term("", name), listed)
@@ -230,9 +265,18 @@ class EquationTests(SphinxDirective):
         found: list[nodes.Node] = []
         for quote in tests(Path(self.env.srcdir)):
             name = nodes.paragraph("", "", nodes.literal("", quote.name), nodes.Text(f" in {quote.file}"))
-            said = [nodes.paragraph("", "", *inline(part)) for part in quote.docstring.split("\n\n")]
-            found.append(nodes.container("", name, *said, *folded(quote.code), ids=[quote.place], classes=["test"]))
+            said = [nodes.paragraph("", "", *with_names(part)) for part in quote.docstring.split("\n\n")]
+            code = nodes.literal_block(quote.code, quote.code, language="python")
+            fold = nodes.raw("", "<details><summary>Code</summary>", format="html")
+            end = nodes.raw("", "</details>", format="html")
+            found.append(nodes.container("", name, *said, fold, code, end, ids=[quote.place], classes=["test"]))
         return found
+
+
+def with_names(text: str) -> list[nodes.Node]:
+    """Text whose names in backticks are code."""
+    parts = " ".join(text.split()).split("`")
+    return [nodes.literal("", part) if i % 2 else nodes.Text(part) for i, part in enumerate(parts)]
 
 
 # ---- In the chapters: places to link to, and numbers that are links ----

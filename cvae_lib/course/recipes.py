@@ -25,18 +25,19 @@ OBJECTIVES = {"elbo": Elbo(), "importance_weighted": ImportanceWeighted()}
 class Recipe:
     """How named weights are trained, so that anyone can train them again.
 
-    model: arguments of `CVAE`.
-    fit: arguments of `fit`; the transform as a list of names from `TRANSFORMS`, done in this order, and the objective
-        as a name from `OBJECTIVES`.
-    seeds: one run each; the weights of the first are the ones that ship.
-    dataset, split: arguments of `load`. A model of "train" is tested on "test", one of "fit" on "validation".
-    every_seed: the weights of the other seeds ship as well, as "NAME/seed-1" and so on, for an ensemble.
-    accuracy_draws: values of K for which the accuracy as a classifier is kept in the log, for every bound and seed.
-    start_at_mean: begin with the decoder at the mean training image, see `start_at_mean`.
-    evaluation_samples: K of the importance-weighted bound on the whole test set that is computed after training and
-        kept in the log; 0 for none.
-    snapshots: how many of the first test images have their posterior means stored, before training and after every
-        epoch; 0 for none. For models without labels.
+    Attributes:
+        model: arguments of `CVAE`.
+        fit: arguments of `fit`; the transform as a list of names from `TRANSFORMS`, done in this order, and the
+            objective as a name from `OBJECTIVES`.
+        seeds: one run each; the weights of the first are the ones that ship.
+        dataset, split: arguments of `load`. A model of "train" is tested on "test", one of "fit" on "validation".
+        every_seed: the weights of the other seeds ship as well, as "NAME/seed-1" and so on, for an ensemble.
+        accuracy_draws: values of K for which the accuracy as a classifier is kept in the log, for every bound and seed.
+        start_at_mean: begin with the decoder at the mean training image, see `start_at_mean`.
+        evaluation_samples: K of the importance-weighted bound on the whole test set that is computed after training and
+            kept in the log; 0 for none.
+        snapshots: how many of the first test images have their posterior means stored, before training and after every
+            epoch; 0 for none. For models without labels.
     """
 
     model: dict[str, Any]

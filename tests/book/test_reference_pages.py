@@ -54,7 +54,7 @@ PUBLIC = {name: getattr(cvae_lib, name) for name in cvae_lib.__all__} | {
 
 
 def test_every_module_has_its_place() -> None:
-    shown = re.findall(r"^```\{api\} (\S+)", (ROOT / "book" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = re.findall(r"^\.\. automodule:: (\S+)", (ROOT / "book" / "api.md").read_text("utf-8"), re.MULTILINE)
     assert Counter(shown) == Counter(MODULES - {"cvae_lib.course"}), "the package itself only hands names on"
 
 
@@ -99,15 +99,34 @@ def test_every_public_method_is_documented(built_book: Book) -> None:
     assert found > 20
 
 
-def test_names_in_docstrings_lead_to_their_entries(built_book: Book) -> None:
+def test_docstrings_are_laid_out(built_book: Book) -> None:
+    """Sections, formulas, names of arguments and names that lead to their entries; nothing is left as it was typed."""
     page = parsed(built_book.html / "book" / "api.html")
     linked = {link["href"] for link in page.select("dl.py a.reference.internal")}
     assert {"#cvae_lib.CVAE.encode", "#cvae_lib.PosteriorDraws", "#cvae_lib.elbo_terms"} <= linked
-    raw = re.findall(r"(?:Args|Returns|Raises|Source|Equations):", page.select_one("article").get_text())
-    assert not raw, f"sections of docstrings that were not understood: {raw}"
-    items = {words(item.get_text()) for item in page.select("dl.api-items > dt")}
-    assert {"num_samples", "ValueError", "importance_weighted", "reconstruction, kl, loss"} <= items
-    assert not {"Accuracy", "Training"} & items, "sentences with a colon are no items"
+    prose = "\n".join(paragraph.get_text() for paragraph in page.select("dl.py p"))
+    raw = re.findall(r"(?:Args|Source|Equations):|.{20}`", prose)
+    assert not raw, f"not understood: {raw}"
+    sections = {words(title.get_text()) for title in page.select("dl.py :is(p.rubric, dl.field-list > dt)")}
+    assert sections == {"Parameters:", "Returns", "Raises:", "Attributes:", "Equations", "Source"}
+    items = {words(item.get_text()) for item in page.select("dl.field-list :is(li, dd) > p > strong")}
+    assert {"num_samples", "ValueError", "reconstruction, kl, loss"} <= items
+    formulas = {words(formula.get_text()) for formula in page.select("dl.py .highlight-none pre")}
+    assert "loss = reconstruction + kl = -ELBO" in formulas
+    assert "p(y | x) = p(x | y) p(y) / sum_c p(x | c) p(c), log p(x | y) by one of four scores:" in formulas
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_entry_leads_to_its_code_and_its_equations(built_book: Book, name: str) -> None:
+    """The code on the page of its module, and a link for each equation that the docstring names."""
+    page, value = built_book.html / "book" / "api.html", PUBLIC[name]
+    signature = signature_on(parsed(page), name)
+    file, place = next(link["href"] for link in signature.select("a:has(.viewcode-link)")).split("#")
+    code = parsed((page.parent / file).resolve()).find(id=place).get_text()
+    assert re.search(rf"^(class|def) {value.__name__}\b", code, re.MULTILINE)
+    quoted = re.findall(r"\(\d+\.\d+\)", "".join(re.findall(r"^\s*Equations: (.*)", value.__doc__, re.MULTILINE)))
+    linked = [link.get_text() for link in signature.find_next_sibling("dd").select("a[href*='#equation-']")]
+    assert set(quoted) <= set(linked)
 
 
 # ---- Equations ----
@@ -165,6 +184,91 @@ def test_every_row_leads_to_its_equation_its_functions_and_its_checks(built_book
                 assert number in target.find_next_sibling("dd").get_text()
 
 
+def test_only_a_cell_that_compares_is_called_a_check(built_book: Book) -> None:
+    """A row says "checked by" of tests and of cells with an assertion, a check or the tag, "used in" of the others."""
+    said = Counter()
+    for entry in parsed(built_book.html / "book" / "equations.html").select("table.equations dl.where > dt"):
+        for link in entry.find_next_sibling("dd").select("a"):
+            page, anchor = link["href"].split("#")
+            if not anchor.startswith("cell-"):
+                assert entry.get_text() == ("computed by" if page else "checked by")
+                continue
+            cell = chapters()[page.removeprefix("../").removesuffix(".html")][int(anchor.removeprefix("cell-"))]
+            code = "".join(cell["source"])
+            holds = re.search(r"\bassert |\bcheck\(|allclose\(", code) or "compares" in cell["metadata"].get("tags", [])
+            assert entry.get_text() == ("checked by" if holds else "used in"), link["href"]
+            said[entry.get_text()] += 1
+    assert min(said["checked by"], said["used in"]) > 0
+
+
+def test_a_cell_with_the_tag_prints_what_it_compares() -> None:
+    """Two numbers, or one word on whether they agree; and text follows that reads them."""
+    tagged = 0
+    for page, cells in chapters().items():
+        for at, cell in enumerate(cells):
+            if "compares" in cell["metadata"].get("tags", []):
+                printed = "".join("".join(output.get("text", [])) for output in cell["outputs"])
+                assert len(re.findall(r"-?\d+\.\d+", printed)) > 1 or "True" in printed, f"{page}, cell {at}"
+                followed = [cell["cell_type"] for cell in cells[at + 1 : at + 3]]
+                assert "markdown" in followed, f"{page}, cell {at}: no text reads what it prints"
+                tagged += 1
+    assert tagged
+
+
+@pytest.mark.parametrize(
+    ("source", "tags", "expected"),
+    [
+        ("assert a == b", [], True),
+        ("if x:\n    assert close", [], True),
+        ('check("vae.test_loss", loss)', [], True),
+        ("print(torch.allclose(a, b))", [], True),
+        ("print(a, b)", ["compares"], True),
+        ("print(a, b)", ["hide-input"], False),
+        ("assertion = recheck(a)  # nothing to assert", [], False),
+    ],
+)
+def test_what_compares(source: str, tags: list[str], expected: bool) -> None:
+    assert equations.compares({"source": source, "metadata": {"tags": tags}}) is expected
+
+
+def test_the_cell_of_an_equation_is_the_first_that_compares_else_the_first(tmp_path: Path) -> None:
+    """In one section; a later cell counts when it, or the text above it, quotes the number."""
+
+    def cell_of(*rest: str) -> tuple[int | None, bool]:
+        sources = ["# 10a. Title", "$$ x \\tag{10.6} $$", *rest]
+        code = ("x =", "assert")
+        cells = [
+            {"cell_type": "code" if text.startswith(code) else "markdown", "source": text, "metadata": {}}
+            for text in sources
+        ]
+        (tmp_path / "10a_title.ipynb").write_text(json.dumps({"cells": cells}))
+        known, faults = equations.equations(tmp_path, ["10a_title"])
+        assert not faults
+        return known["10.6"].cell, known["10.6"].checked
+
+    assert cell_of() == (None, False)
+    assert cell_of("x = 1") == (2, False)
+    assert cell_of("x = 1", "assert x") == (2, False), "the second may be about something else"
+    assert cell_of("x = 1", "assert x  # (10.6)") == (3, True)
+    assert cell_of("x = 1", "A test of (10.6):", "assert x") == (4, True)
+    assert cell_of("x = 1", "A test of (10.6):", "x = 2", "assert x") == (2, False)
+    assert cell_of("## Next", "assert x") == (None, False)
+    assert cell_of("assert x", "x = 1  # (10.6)") == (2, True)
+
+
+def test_a_deep_dive_carries_the_number_of_its_chapter(tmp_path: Path) -> None:
+    """A notebook titled 10a has equations (10.x); one titled 1a or 10ab has not."""
+
+    def faults(title: str) -> list[str]:
+        cells = [{"cell_type": "markdown", "source": text, "metadata": {}} for text in (title, "$$ x \\tag{10.6} $$")]
+        (tmp_path / "side.ipynb").write_text(json.dumps({"cells": cells}))
+        return equations.equations(tmp_path, ["side"])[1]
+
+    assert faults("# 10a. Title") == faults("# 10. Title") == []
+    for title in ("# 1a. Title", "# 1. Title", "# 100. Title", "# 10ab. Title", "# Title"):
+        assert len(faults(title)) == 1, title
+
+
 def test_a_number_in_running_text_leads_to_its_equation(built_book: Book) -> None:
     links = parsed(built_book.html / "notebooks" / "03_vae.html").select("article a[href$='equation-3-3']")
     assert {link.get_text() for link in links} == {"(3.3)"}
@@ -185,7 +289,7 @@ def test_faults_of_equations_are_found(tmp_path: Path) -> None:
     pages = [chapter(1, "$$ a \\tag{1.1} $$", "x = 1", "$$ b \\tag{1.1} $$ and $$ c \\tag{2.1} $$")]
     pages += [chapter(2, "\\tag{2.2}", "$$ d \\tag{2.3} $$", "## Next", "x = 2")]
     known, faults = equations.equations(tmp_path, pages)
-    assert {number: equation.check for number, equation in known.items()} == {"1.1": 2, "2.1": None, "2.3": None}
+    assert {number: equation.cell for number, equation in known.items()} == {"1.1": 2, "2.1": None, "2.3": None}
     assert [fault.split(":")[0] for fault in faults] == [
         "(1.1) is the number of two equations",
         "1",

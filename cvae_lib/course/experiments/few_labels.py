@@ -95,7 +95,7 @@ KINDS: dict[str, Callable[[ImageSet, ImageSet, int, int], float]] = {
     "logistic regression": _logistic_regression,
     "nearest neighbour": _nearest_neighbour,
 }
-"""What is trained, by name: functions of the images, the test images, a seed and a number of steps."""
+"""What is trained, by name, as functions of the images, the test images, a seed and a number of steps."""
 
 
 def few_labels(kind: str, per_class: int, steps: int, draw: int, dataset: str = "mnist") -> dict[str, Any]:

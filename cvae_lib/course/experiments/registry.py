@@ -68,7 +68,7 @@ SWEEPS: dict[str, tuple[list[Row], Callable[..., Row]]] = {
     "tightness": ([{"rung": rung} for rung in RUNGS], tightness),
     "large-beta": ([{"beta": beta, "seed": seed} for seed in range(3) for beta in BETAS], with_beta),
 }
-"""Experiments of many runs, by name: the settings, and what is run under each; see `run_missing`."""
+"""Experiments of many runs, by name, with their settings and what is run under each; see `run_missing`."""
 
 
 def make_results(name: str, folder: Path = RESULTS) -> None:
